@@ -1,0 +1,1 @@
+"""The backends of this distribution; each is reached by its entry point alone."""
