@@ -85,6 +85,8 @@ class Rule(NamedTuple):
     conditions: tuple[Condition, ...] = ()
     #: Holds also where another rule names the same call without conditions; in profiles, that one wins.
     always: bool = False
+    #: False for a rule that only says that the profile knows these calls.
+    applies: bool = True
 
 
 class Verdict(NamedTuple):
@@ -158,7 +160,7 @@ def _compile(text: str, capabilities: frozenset[str], machine: str) -> bytes:
             return b""
     else:
         default, rules, architectures = ERRNO | EPERM, _default_rules(capabilities, machine), _RUNS[machine]
-    program = _program([(_AUDIT[a], _ranges(rules, default, a)) for a in _RUNS[machine] if a in architectures])
+    program = _program(rules, default, [a for a in _RUNS[machine] if a in architectures])
     if len(program) > _LONGEST * 8:
         raise InvalidSpec(f"the seccomp profile is too long: {len(program) // 8} instructions, the kernel takes {_LONGEST}")
     return program
@@ -214,9 +216,10 @@ def _profile_rules(
                 raise InvalidSpec(f"{here} has both name and names")
             names = [_text(entry["name"], here)]
         action = _action(entry, "action", "errnoRet", here)
-        if action == default or not _applies(entry, capabilities, _GO_NAMES[machine], here):
-            continue
         conditions = [_condition(c, here) for c in _list(entry, "args", here)]
+        if action == default or not _applies(entry, capabilities, _GO_NAMES[machine], here):
+            rules.append(Rule(names, default, applies=False))
+            continue
         # Two conditions on one argument are alternatives, since the kernel's interface can't say "and" of them.
         if len({c.index for c in conditions}) < len(conditions):
             rules.extend(Rule(names, action, (c,)) for c in conditions)
@@ -369,7 +372,7 @@ def _verdicts(rules: list[Rule], default: int, arch: str) -> dict[int, Verdict]:
 
     through = _multiplexers() if arch == "i386" else {}
     for rule in rules:
-        for name in rule.names:
+        for name in rule.names if rule.applies else ():
             if name in known:
                 add(rule, known[name], rule.conditions)
             if name in through:
@@ -387,16 +390,16 @@ def _verdicts(rules: list[Rule], default: int, arch: str) -> dict[int, Verdict]:
 
 def _ranges(rules: list[Rule], default: int, arch: str) -> list[tuple[int, Verdict]]:
     """Return (first number, verdict) of each range, ascending from 0; the last one has no end."""
+    from pycontainers.backends.native.syscalls import numbers
+
+    known = numbers(arch)
     verdicts = _verdicts(rules, default, arch)
     # What is newer than the profile doesn't exist, as in runc: a libc then falls back, which EPERM would keep it from.
     unknown = Verdict(default if default in (ALLOW, LOG) else ERRNO | ENOSYS)
-    points = dict(verdicts)
-    for number in sorted(verdicts):
-        points.setdefault(number + 1, Verdict(default))
-    points.setdefault(0, Verdict(default))
-    last = max((n for n in verdicts if n < _ARM_PRIVATE), default=-1)
-    if last + 1 not in verdicts:
-        points[last + 1] = unknown
+    newest = max((known[n] for rule in rules for n in rule.names if known.get(n, _ARM_PRIVATE) < _ARM_PRIVATE), default=-1)
+    points = {}
+    for number in {0, newest + 1, *verdicts, *(n + 1 for n in verdicts)}:
+        points[number] = verdicts.get(number) or (unknown if number > newest else Verdict(default))
     if arch == "x86_64":
         points[_X32] = Verdict(ERRNO | ENOSYS)
     result: list[tuple[int, Verdict]] = []
@@ -497,11 +500,14 @@ class _Code:
         return self.branch(_GE, ranges[middle][0], upper, lower)
 
 
-def _program(parts: list[tuple[int, list[tuple[int, Verdict]]]]) -> bytes:
-    """Return the instructions for (AUDIT_ARCH, ranges) of each architecture; a call of any other one kills."""
+def _program(rules: list[Rule], default: int, architectures: list[str]) -> bytes:
+    """Return the instructions that carry out the rules, by architecture; a call of any other one kills."""
     code = _Code()
     label = code.end(KILL_PROCESS)
-    trees = [(audit, code.load(_NUMBER, code.tree(ranges, bool(audit & 0x80000000)))) for audit, ranges in reversed(parts)]
+    trees = []
+    for arch in reversed(architectures):
+        wide = bool(_AUDIT[arch] & 0x80000000)
+        trees.append((_AUDIT[arch], code.load(_NUMBER, code.tree(_ranges(rules, default, arch), wide))))
     for audit, tree in trees:
         label = code.branch(_EQ, audit, tree, label)
     code.load(_ARCH, label)
