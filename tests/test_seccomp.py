@@ -70,7 +70,7 @@ def judge(program: bytes, arch: int, number: int, arguments: Iterable[int] = ())
             return k
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def decoded(program: bytes) -> list[tuple[int, int, int, int]]:
     """Return a program's instructions: code, jt, jf, k."""
     return list(struct.iter_unpack("=HBBI", program))
@@ -174,7 +174,9 @@ def compare(default: int, rules: list[Rule], machine: str) -> int:
 # -- equivalence ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("capabilities", [DOCKER, frozenset(), ALL, DOCKER | {"CAP_SYS_ADMIN"}], ids=["docker", "none", "all", "admin"])
+@pytest.mark.parametrize(
+    "capabilities", [DOCKER, frozenset(), ALL, DOCKER | {"CAP_SYS_ADMIN"}], ids=["docker", "none", "all", "admin"]
+)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_default_equals_libseccomp(machine: str, capabilities: frozenset[str]) -> None:
     """The default filter answers as libseccomp's of the same rules, for every call of both architectures."""
@@ -207,7 +209,8 @@ def test_operators_equal_libseccomp(machine: str, default: int) -> None:
         theirs = reference(default, rules, [machine])
         for name in ("read", "lseek", "dup3", "fcntl"):
             number = resolve(name, machine)
-            for value in (0, 5, 2**32 + 5, 2**33 + 4, 2**33 + 5, 2**33 + 6, 2**40 + 5, 2**40 + 2**8 + 5, 2**63 - 1, 2**63, 2**64 - 1):
+            edges = (0, 5, 2**32 + 5, 2**33 + 4, 2**33 + 5, 2**33 + 6, 2**40 + 5, 2**40 + 261, 2**63 - 1, 2**63, 2**64 - 1)
+            for value in edges:
                 for vector in ((3, value, value), (value, value, value)):
                     assert judge(ours, AUDIT[machine], number, vector) == judge(theirs, AUDIT[machine], number, vector)
     else:
@@ -237,14 +240,13 @@ def answer(program: bytes, name: str, *arguments: int, arch: str = "x86_64") -> 
     return judge(program, AUDIT[arch], syscalls.numbers(arch)[name], arguments)
 
 
-@pytest.mark.parametrize(("machine", "arch"), [("x86_64", "x86_64"), ("x86_64", "i386"), ("aarch64", "aarch64"), ("aarch64", "arm")])
+@pytest.mark.parametrize(("machine", "arch"), [(m, a) for m in MACHINES for a in seccomp._RUNS[m]])
 def test_default_refuses_what_it_must(machine: str, arch: str) -> None:
     """Without capabilities no mount, namespace or key can be had; clone3 doesn't exist, so that a libc uses clone."""
     program = seccomp.compile_default(DOCKER, machine=machine)
 
-    for name in "mount umount2 unshare setns keyctl add_key bpf ptrace_ init_module open_by_handle_at reboot io_uring_setup".split():
-        if name != "ptrace_":
-            assert answer(program, name, arch=arch) == ERRNO | EPERM, name
+    for name in "mount umount2 unshare setns keyctl add_key bpf init_module open_by_handle_at reboot io_uring_setup".split():
+        assert answer(program, name, arch=arch) == ERRNO | EPERM, name
     assert answer(program, "clone3", arch=arch) == ERRNO | ENOSYS
     assert answer(program, "clone", 0x11, arch=arch) == ALLOW
     for flag in (0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000, 0x00020000):
@@ -332,7 +334,8 @@ def test_profile_in_dockers_format() -> None:
         {"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [
             {"index": 1, "value": 9, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 15, "op": "SCMP_CMP_EQ"}]},
         {"names": ["lseek"], "action": "SCMP_ACT_KILL", "args": [
-            {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 2, "value": 2, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]},
+            {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"},
+            {"index": 2, "value": 2, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]},
         archMap=[{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]}],
     )  # fmt: skip
     program = seccomp.compile_profile(text, DOCKER, machine="x86_64")
@@ -372,7 +375,7 @@ def test_empty_profile_filters_nothing() -> None:
         (profile({"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": -1}), "-1 should be"),
         (profile({"names": ["read"], "action": "SCMP_ACT_ALLOW", "errnoRet": 1}), "no meaning"),
         (profile({"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "x"}}), "no version"),
-        (profile({"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": []  or [1]}), "no object"),
+        (profile({"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": [1]}), "no object"),
         (profile(7), "no object"),
         (profile(architectures=["SCMP_ARCH_X86"], archMap=[{}]), "both"),
         (profile(archMap=[1]), "no object"),
@@ -450,8 +453,7 @@ def call(number, *arguments):
 def old_call(number):
     result = old(number)
     return errno.errorcode[-result] if result < 0 else "ok"
-with open("/proc/self/maps") as maps:
-    ia32 = os.uname().machine == "x86_64" and os.path.exists("/proc/sys/abi/vsyscall32")
+ia32 = os.uname().machine == "x86_64" and os.path.exists("/proc/sys/abi/vsyscall32")
 assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, ctypes.byref(Program(len(program) // 8, program)), 0, 0) == 0, ctypes.get_errno()
 n = json.loads(sys.stdin.readline())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 # Names in the order of their numbers; a number says where the next name stands.
 # Since 424 every architecture has the same numbers.
@@ -161,7 +161,7 @@ _TABLES = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def numbers(arch: str) -> dict[str, int]:
     """Return name -> number of an architecture's calls: x86_64, i386, aarch64 or arm. Don't change the result."""
     result = {}
