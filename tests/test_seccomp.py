@@ -122,7 +122,7 @@ def reference(default: int, rules: list[Rule], arches: list[str]) -> bytes:
         if os.uname().machine not in arches:
             assert lib.seccomp_arch_remove(context, AUDIT[os.uname().machine]) == 0
         for rule in rules:
-            array = (Argument * 6)(*(Argument(c.index, OPERATORS[c.operator], c.value, c.other) for c in rule.conditions))
+            array = (Argument * 6)(*(Argument(c.position, OPERATORS[c.operator], c.value, c.other) for c in rule.conditions))
             for name in rule.names:
                 done = lib.seccomp_rule_add_array(context, rule.action, resolve(name), len(rule.conditions), array)
                 assert done in (0, -17), (rule, name, done)
@@ -158,7 +158,8 @@ def compare(default: int, rules: list[Rule], machine: str) -> int:
         conditional |= {syscalls.numbers(arch).get("socketcall", -1), syscalls.numbers(arch).get("ipc", -1)}
         last = max(n for n in numbers.values() if n < 0xF0000)
         some = sorted({v if wide else v & 0xFFFFFFFF for v in values})
-        vectors = [(v, w, v) for v in some for w in (0, 5, 0x5412, 2**32 - 1)] + [(5, v) for v in some] + [(0, 0, v) for v in some]
+        vectors: list[tuple[int, ...]] = [(v, w, v) for v in some for w in (0, 5, 0x5412, 2**32 - 1)]
+        vectors += [(5, v) for v in some] + [(0, 0, v) for v in some]
         for number in [*range(600), *range(0xF0000, 0xF0010), 0x7FFFFFFF if not wide else 4000]:
             for vector in vectors if number in conditional else vectors[:2]:
                 expected = judge(theirs, AUDIT[arch], number, vector)
@@ -315,7 +316,7 @@ def test_compiling_is_quick_and_filters_are_small() -> None:
 # -- profiles in JSON ------------------------------------------------------------------------------------------------------
 
 
-def profile(*rules: dict[str, object], default: str = "SCMP_ACT_ERRNO", **more: object) -> str:
+def profile(*rules: object, default: str = "SCMP_ACT_ERRNO", **more: object) -> str:
     """Return a profile's text."""
     return json.dumps({"defaultAction": default, "syscalls": rules, **more})
 

@@ -71,7 +71,7 @@ _LONGEST = 4096
 class Condition(NamedTuple):
     """A comparison of one argument, as 64 unsigned bits; `MASKED_EQ` compares `argument & value` with `other`."""
 
-    index: int
+    position: int
     operator: str
     value: int
     other: int = 0
@@ -221,7 +221,7 @@ def _profile_rules(
             rules.append(Rule(names, default, applies=False))
             continue
         # Two conditions on one argument are alternatives, since the kernel's interface can't say "and" of them.
-        if len({c.index for c in conditions}) < len(conditions):
+        if len({c.position for c in conditions}) < len(conditions):
             rules.extend(Rule(names, action, (c,)) for c in conditions)
         else:
             rules.append(Rule(names, action, tuple(conditions)))
@@ -378,7 +378,7 @@ def _verdicts(rules: list[Rule], default: int, arch: str) -> dict[int, Verdict]:
             if name in through:
                 # The first argument says which call is meant, so that a condition on it can't be asked (as libseccomp).
                 entry, number = through[name]
-                others = tuple(c for c in rule.conditions if c.index)
+                others = tuple(c for c in rule.conditions if c.position)
                 add(rule, known[entry], (Condition(0, "EQ", number), *others))
     result = {}
     for number in {*actions, *cases, *always}:
@@ -466,12 +466,12 @@ class _Code:
 
     def condition(self, condition: Condition, wide: bool, yes: int, no: int) -> int:
         """Test an argument; `wide` ones have 64 bits."""
-        index, operator, value, mask = condition.index, condition.operator, condition.value, 2**64 - 1
+        position, operator, value, mask = condition.position, condition.operator, condition.value, 2**64 - 1
         if operator == "MASKED_EQ":
             value, mask = condition.other, condition.value
         if operator in ("NE", "LT", "LE"):
             yes, no = no, yes
-        low = _ARGUMENTS + 8 * index
+        low = _ARGUMENTS + 8 * position
         test = {"GT": _GT, "LE": _GT, "GE": _GE, "LT": _GE}.get(operator, _EQ)
         label = self.load(low, self.branch(test, value & 0xFFFFFFFF, yes, no), mask & 0xFFFFFFFF)
         if not wide:
