@@ -19,7 +19,8 @@ struct extended
   uint64_t real_size;
   uint64_t sparse_major;
   size_t extents;
-  int half; /* a sparse offset came, its size not yet */
+  int half;    /* a sparse offset came, its size not yet */
+  int has_pax; /* one PAX header fills the reader's buffer */
 };
 
 enum field
@@ -580,8 +581,8 @@ read_map_number (struct tar_reader *r, uint64_t *number)
   size_t n = 0;
   do
     {
-      const char *data;
-      if (n == sizeof line || r->data_left == 0 || take (r, 1, &data) < 0)
+      const char *data = NULL;
+      if (n == sizeof line || r->data_left == 0 || take (r, 1, &data) != 1)
         return corrupt (r, -EINVAL);
       r->data_left--;
       line[n++] = *data;
@@ -753,7 +754,7 @@ parse_entry (struct tar_reader *r, const struct tar_header *h, struct extended *
 
 /* One header block. Returns 1 for an entry, 0 for a header that is to be followed by others, -errno. */
 static int
-parse_header (struct tar_reader *r, const char *block, struct extended *x, size_t *meta_used)
+parse_header (struct tar_reader *r, const char *block, struct extended *x)
 {
   const struct tar_header *h = (const struct tar_header *) block;
   uint64_t size;
@@ -777,10 +778,10 @@ parse_header (struct tar_reader *r, const char *block, struct extended *x, size_
       expect_data (r, size);
       return 0;
     default:
-      if (*meta_used > 0)
+      if (x->has_pax)
         return corrupt (r, -EINVAL);
       rc = read_meta (r, size, r->meta, ARCHIVE_META_MAX);
-      *meta_used = 1;
+      x->has_pax = 1;
       return rc < 0 ? rc : parse_pax (r, x, r->meta, r->meta + size);
     }
 }
@@ -793,7 +794,7 @@ parse_end (struct tar_reader *r, const struct extended *x)
   int rc = take_block (r, &block);
   if (rc < 0)
     return rc;
-  if (x->has != 0 || r->entry.xattrs > 0 || (rc == 1 && !is_zero (block)))
+  if (x->has != 0 || x->has_pax || (rc == 1 && !is_zero (block)))
     return corrupt (r, -EINVAL);
   return rc == 1 ? 0 : 2;
 }
@@ -803,7 +804,6 @@ tar_next (struct tar_reader *r)
 {
   struct extended x;
   memset (&x, 0, sizeof x);
-  size_t meta_used = 0;
   r->entry.xattrs = 0;
   for (int i = 0; i < MAX_HEADERS;)
     {
@@ -813,13 +813,13 @@ tar_next (struct tar_reader *r)
       const char *block;
       rc = take_block (r, &block);
       if (rc == 0)
-        return x.has != 0 ? corrupt (r, -ENODATA) : 2;
+        return x.has != 0 || x.has_pax ? corrupt (r, -ENODATA) : 2;
       if (rc < 0)
         return rc;
       if (is_zero (block))
         return parse_end (r, &x);
       i += block[offsetof (struct tar_header, type)] != 'g';
-      rc = parse_header (r, block, &x, &meta_used);
+      rc = parse_header (r, block, &x);
       if (rc != 0)
         return rc;
     }
