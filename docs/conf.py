@@ -20,4 +20,3 @@ autodoc_class_signature = "separated"
 autodoc_preserve_defaults = True
 # A docstring says `name` for code, not for a link.
 default_role = "code"
-nitpicky = False
