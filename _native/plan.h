@@ -75,6 +75,26 @@ struct pyc_request
   uint32_t text2;
 };
 
+/* Where a job's paths begin: a tree of the store, a descriptor that came along, an ended container's root. */
+enum pyc_root
+{
+  PYC_ROOT_STORE,
+  PYC_ROOT_GIVEN,
+  PYC_ROOT_ENDED
+};
+
+enum pyc_file_op
+{
+  PYC_FILE_OPEN = 1,
+  PYC_FILE_MKDIR,
+  PYC_FILE_UNLINK,
+  PYC_FILE_RMDIR,
+  PYC_FILE_RENAME,
+  PYC_FILE_SYMLINK,
+  PYC_FILE_READLINK,
+  PYC_FILE_CHMOD
+};
+
 enum pyc_reply_kind
 {
   PYC_REPLY_DONE = 1,

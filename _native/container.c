@@ -1,0 +1,407 @@
+/* From a plan to a running container: the supervisor's half of the ops, and the clone of the first process. */
+#include "process.h"
+
+#include <linux/mount.h>
+#include <linux/prctl.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+char child_stack[STACK_SIZE] __attribute__ ((aligned (16)));
+
+const struct pyc_op *
+ops_begin (const struct plan *p)
+{
+  return (const struct pyc_op *)(p->base + p->head->ops);
+}
+
+void
+start_init (struct start *s, const struct plan *plan)
+{
+  memset (s, 0, sizeof *s);
+  s->plan = plan;
+  s->unified = s->overlay = s->devpts = s->master = s->slave = s->pidfd = s->netns = -1;
+  for (int i = 0; i < PYC_FDS_MAX; i++)
+    s->slots[i] = -1;
+  for (int i = 0; i < PYC_CGROUPS_MAX; i++)
+    s->cgroups[i] = -1;
+  for (int i = 0; i < 3; i++)
+    s->stdio[i] = -1;
+}
+
+static void
+drop (int *fd)
+{
+  if (*fd >= 0)
+    sys (close, *fd);
+  *fd = -1;
+}
+
+/* -- the supervisor's half ------------------------------------------------------------------------------------------ */
+
+static int
+cgroup_make (struct start *s, const struct pyc_op *op)
+{
+  const char *name = plan_text (s->plan, op->a);
+  long fd;
+  if (op->slot < 0 || op->slot >= launcher.cgroup_count)
+    return fail (&s->failure, PYC_STEP_CGROUP, -EINVAL, name);
+  fd = sys (mkdirat, launcher.cgroups[op->slot], name, 0755);
+  if (fd == 0 || fd == -EEXIST)
+    fd = sys (openat, launcher.cgroups[op->slot], name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (fd < 0)
+    return fail (&s->failure, PYC_STEP_CGROUP, fd, name);
+  s->cgroups[op->slot] = (int)fd;
+  if (op->flags & PYC_OP_UNIFIED)
+    s->unified = (int)fd;
+  return 0;
+}
+
+long
+file_write (int dir, const char *name, const char *value)
+{
+  long fd = sys (openat, dir, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+  long n;
+  if (fd < 0)
+    return fd;
+  n = sys (write, fd, value, strlen (value));
+  sys (close, fd);
+  return n < 0 ? n : 0;
+}
+
+static int
+cgroup_write (struct start *s, const struct pyc_op *op)
+{
+  const char *name = plan_text (s->plan, op->a);
+  long e = op->slot < 0 ? -EINVAL : file_write (s->cgroups[op->slot], name, plan_text (s->plan, op->b));
+  if (e && !(op->flags & PYC_OP_OPTIONAL))
+    return fail (&s->failure, PYC_STEP_CGROUP_WRITE, e, name);
+  return 0;
+}
+
+void
+slot_path (char *to, int slot)
+{
+  memcpy (to, "binds/", 7);
+  text_number (to + 6, (uint64_t)slot);
+}
+
+/* The first attachment gives this process a mount namespace of its own, with room for all. */
+static long
+attach_begin (struct start *s)
+{
+  long e;
+  if (s->attached)
+    return 0;
+  e = sys (unshare, CLONE_NEWNS);
+  if (e == 0)
+    e = sys (mount, "tmpfs", "binds", "tmpfs", MS_NOSUID, "mode=700");
+  s->attached = e == 0;
+  return e;
+}
+
+static bool
+same_file (int a, int b)
+{
+  struct stat x, y;
+  return sys (newfstatat, a, "", &x, AT_EMPTY_PATH) == 0 && sys (newfstatat, b, "", &y, AT_EMPTY_PATH) == 0
+         && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* A source of the host: a clone that the caller sent, or (rootless) a path of our own tree that must be the same file. */
+static int
+attach (struct start *s, const struct pyc_op *op)
+{
+  const char *path = plan_text (s->plan, op->a);
+  char target[32];
+  long tree = op->slot < s->slot_count && op->slot >= 0 ? s->slots[op->slot] : -EBADF;
+  long made = -1;
+  long e;
+
+  if (tree < 0)
+    return fail (&s->failure, PYC_STEP_ATTACH, -EBADF, path);
+  if (launcher.rootless)
+    {
+      made = mount_clone (AT_FDCWD, path, true);
+      if (made >= 0 && !same_file ((int)made, (int)tree))
+        {
+          sys (close, made);
+          made = -ESTALE;
+        }
+      if (made < 0)
+        return fail (&s->failure, PYC_STEP_ATTACH, made == -ENOENT ? -ESTALE : made, path);
+      tree = made;
+    }
+  e = attach_begin (s);
+  slot_path (target, op->slot);
+  if (e == 0 && (op->flags & PYC_OP_IS_FILE))
+    {
+      e = sys (openat, AT_FDCWD, target, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+      if (e >= 0)
+        e = sys (close, e);
+    }
+  else if (e == 0)
+    e = sys (mkdirat, AT_FDCWD, target, 0700);
+  if (e == 0)
+    e = sys (move_mount, tree, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+  if (made >= 0)
+    sys (close, made);
+  return e ? fail (&s->failure, PYC_STEP_ATTACH, e, path) : 0;
+}
+
+/* The write layer's own directory shows as the container's root: it takes after the image's. */
+static void
+upper_like (int upper, const char *lower)
+{
+  struct stat st;
+  struct timespec times[2];
+  if (sys (newfstatat, AT_FDCWD, lower, &st, 0))
+    return;
+  sys (fchown, upper, st.st_uid, st.st_gid);
+  sys (fchmod, upper, st.st_mode & 07777);
+  times[0] = st.st_atim;
+  times[1] = st.st_mtim;
+  sys (utimensat, upper, 0, times, 0);
+}
+
+int
+start_overlay (struct start *s, const struct pyc_op *op)
+{
+  const char *lowers = plan_text (s->plan, op->a);
+  const char *upper = plan_text (s->plan, op->b);
+  const char *work = plan_text (s->plan, op->c);
+  long fd = 0;
+
+  if (*upper)
+    {
+      fd = sys (mkdirat, AT_FDCWD, upper, 0755);
+      if (fd == 0)
+        {
+          long made = sys (openat, AT_FDCWD, upper, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0);
+          if (made >= 0)
+            {
+              upper_like ((int)made, lowers);
+              sys (close, made);
+            }
+        }
+      if (fd == 0 || fd == -EEXIST)
+        fd = sys (mkdirat, AT_FDCWD, work, 0700);
+      if (fd == -EEXIST)
+        fd = 0;
+    }
+  if (fd == 0)
+    fd = mount_overlay (lowers, upper, work, op->flags);
+  if (fd < 0)
+    return fail (&s->failure, PYC_STEP_OVERLAY, fd, lowers);
+  drop (&s->overlay);
+  s->overlay = (int)fd;
+  return 0;
+}
+
+static int
+devpts_make (struct start *s)
+{
+  static const char OPTIONS[] = "newinstance\0ptmxmode=0666\0mode=0620\0gid=5\0";
+  static const char SINGLE[] = "newinstance\0ptmxmode=0666\0mode=0620\0";
+  long fd = mount_new ("devpts", "devpts", OPTIONS, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+  /* Group 5 (tty) has no id where a single one is mapped. */
+  if (fd == -EINVAL)
+    fd = mount_new ("devpts", "devpts", SINGLE, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+  if (fd < 0)
+    return fail (&s->failure, PYC_STEP_TERMINAL, fd, "devpts");
+  s->devpts = (int)fd;
+  return 0;
+}
+
+long
+loopback_up (void)
+{
+  struct ifreq request = { 0 };
+  long fd = sys (socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  long e;
+  if (fd < 0)
+    return fd;
+  memcpy (request.ifr_name, "lo", 3);
+  request.ifr_flags = IFF_UP | IFF_RUNNING;
+  e = sys (ioctl, fd, SIOCSIFFLAGS, &request);
+  if (e)
+    {
+      sys (close, fd);
+      return e;
+    }
+  return fd;
+}
+
+int
+terminal_open (int devpts, int rows, int columns, int *master, int *slave)
+{
+  struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns };
+  int unlocked = 0;
+  long m = sys (openat, devpts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
+  long s;
+  if (m < 0)
+    return (int)m;
+  s = sys (ioctl, m, TIOCSPTLCK, &unlocked);
+  if (s == 0)
+    s = sys (ioctl, m, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (s < 0)
+    {
+      sys (close, m);
+      return (int)s;
+    }
+  if (rows || columns)
+    sys (ioctl, m, TIOCSWINSZ, &size);
+  *master = (int)m;
+  *slave = (int)s;
+  return 0;
+}
+
+int
+start_prepare (struct start *s)
+{
+  const struct pyc_op *op = ops_begin (s->plan);
+  const struct pyc_op *end = op + s->plan->head->op_count;
+  int e = devpts_make (s);
+
+  for (; e == 0 && op < end && op->code != PYC_OP_CHILD; op++)
+    switch (op->code)
+      {
+      case PYC_OP_CGROUP:
+        e = cgroup_make (s, op);
+        break;
+      case PYC_OP_CGROUP_WRITE:
+        e = cgroup_write (s, op);
+        break;
+      case PYC_OP_ATTACH:
+        e = s->attached && (op->flags & PYC_OP_OPTIONAL) ? 0 : attach (s, op);
+        break;
+      case PYC_OP_OVERLAY:
+        e = start_overlay (s, op);
+        break;
+      default:
+        e = fail (&s->failure, PYC_STEP_PLAN, -EINVAL, "op");
+      }
+  if (e)
+    s->failure.op = (uint32_t)(op - ops_begin (s->plan));
+  return e;
+}
+
+void
+cgroups_remove (const struct plan *plan)
+{
+  const struct pyc_op *op = ops_begin (plan);
+  for (uint32_t i = 0; i < plan->head->op_count; i++, op++)
+    if (op->code == PYC_OP_CGROUP && op->slot >= 0 && op->slot < launcher.cgroup_count)
+      {
+        /* An emptied cgroup may stay busy for a moment while its last process is still being reaped. */
+        struct timespec pause = { 0, 1000000 };
+        for (int tries = 0; tries < 200; tries++)
+          {
+            long e = sys (unlinkat, launcher.cgroups[op->slot], plan_text (plan, op->a), AT_REMOVEDIR);
+            if (e != -EBUSY)
+              break;
+            sys (nanosleep, &pause, 0);
+          }
+      }
+}
+
+void
+start_release (struct start *s)
+{
+  drop (&s->devpts);
+  drop (&s->master);
+  drop (&s->slave);
+  drop (&s->pidfd);
+  for (int i = 0; i < 3; i++)
+    drop (&s->stdio[i]);
+  for (int i = 0; i < PYC_CGROUPS_MAX; i++)
+    drop (&s->cgroups[i]);
+  s->unified = -1;
+}
+
+/* -- the first process ---------------------------------------------------------------------------------------------- */
+
+/* A network of its own that was made beforehand, else the lone loopback link of a new one is brought up. */
+static int
+network_enter (struct child *c)
+{
+  long e = 0;
+  if (c->start->netns >= 0)
+    e = sys (setns, c->start->netns, CLONE_NEWNET);
+  else if (c->start->plan->head->clone_flags & CLONE_NEWNET)
+    {
+      long fd = loopback_up ();
+      e = fd < 0 ? fd : sys (close, fd);
+    }
+  return e ? child_fail (c, PYC_STEP_NETWORK, e, "lo") : 0;
+}
+
+static int
+container_main (void *arg)
+{
+  struct child *c = arg;
+  const struct pyc_op *op = ops_begin (c->start->plan);
+  const struct pyc_op *begin = op;
+  const struct pyc_op *end = op + c->start->plan->head->op_count;
+
+  if (c->plan_flags & PYC_PLAN_HOST_PID)
+    sys (prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  if (network_enter (c))
+    return 127;
+  while (op < end && op->code != PYC_OP_CHILD)
+    op++;
+  for (op++; op < end; op++)
+    if (child_op (c, op))
+      {
+        c->start->failure.op = (uint32_t)(op - begin);
+        return 127;
+      }
+  if (pivot (c))
+    return 127;
+  become (c, c->process);
+  return 127;
+}
+
+/* A child that failed reported in `failure` and is reaped here. */
+int
+launched (struct start *s, long pid, int pidfd)
+{
+  siginfo_t info;
+  if (pid < 0)
+    return s->failure.error ? -1 : fail (&s->failure, PYC_STEP_CLONE, pid, "clone3");
+  if (s->failure.error)
+    {
+      sys (waitid, 3 /* P_PIDFD */, pidfd, &info, 4 /* WEXITED */, 0);
+      sys (close, pidfd);
+      return -1;
+    }
+  s->pidfd = pidfd;
+  s->pid = (int)pid;
+  return 0;
+}
+
+int
+start_launch (struct start *s)
+{
+  const struct pyc_plan *head = s->plan->head;
+  struct child c = { .start = s, .process = &head->process, .root = -1, .dev = -1, .proc = -1, .mask = -1, .plan_flags = head->flags };
+  int pidfd = -1;
+  struct clone_args args = {
+    .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | head->clone_flags,
+    .pidfd = (uint64_t)(uintptr_t)&pidfd,
+    .exit_signal = SIGCHLD,
+    .stack = (uint64_t)(uintptr_t)child_stack,
+    .stack_size = sizeof child_stack,
+  };
+  if (s->netns >= 0)
+    args.flags &= ~(uint64_t)CLONE_NEWNET;
+  if (s->unified >= 0)
+    {
+      args.flags |= CLONE_INTO_CGROUP;
+      args.cgroup = (uint64_t)s->unified;
+    }
+  s->failure.error = 0;
+  return launched (s, clone_call (&args, container_main, &c), pidfd);
+}
+

@@ -1,0 +1,501 @@
+/* What a process becomes, of a container or of an exec: stdio, user, capabilities, filter, command. */
+#include "process.h"
+
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+/* Moves stdio to 0, 1, 2 and closes all else: nothing may be open when a path of the image's is walked, for
+   /proc/self/fd would lead out. Keeps `program` as 3 if it is given. */
+static int
+stdio_place (struct child *c, bool program)
+{
+  struct start *s = c->start;
+  long high[4];
+  long e = 0;
+
+  sys (setsid);
+  for (int i = 0; i < 4; i++)
+    {
+      int fd = i == 3 ? launcher.program : s->slave >= 0 ? s->slave : s->stdio[i] >= 0 ? s->stdio[i] : launcher.null;
+      high[i] = i == 3 && !program ? 0 : sys (fcntl, fd, F_DUPFD, 64);
+      if (high[i] < 0)
+        return child_fail (c, PYC_STEP_STDIO, high[i], "stdio");
+    }
+  for (int i = 0; i < 4 && e >= 0; i++)
+    if (i < 3 || program)
+      e = sys (dup3, high[i], i, i == 3 ? O_CLOEXEC : 0);
+  if (e >= 0 && c->report > 0)
+    {
+      sys (dup3, c->report, 4, O_CLOEXEC);
+      c->report = 4;
+      if (!program)
+        sys (close, 3);
+    }
+  if (e >= 0)
+    e = sys (close_range, c->report > 0 ? 5 : program ? 4 : 3, ~0u, 0);
+  if (e == 0 && s->slave >= 0)
+    e = sys (ioctl, 0, TIOCSCTTY, 0);
+  return e < 0 ? child_fail (c, PYC_STEP_STDIO, e, "stdio") : 0;
+}
+
+static void
+stdio_own (const struct identity *id)
+{
+  struct stat st;
+  if (id->uid == 0)
+    return;
+  for (int i = 0; i < 3; i++)
+    if (sys (newfstatat, i, "", &st, AT_EMPTY_PATH) == 0 && (S_ISFIFO (st.st_mode) || S_ISCHR (st.st_mode))
+        && st.st_uid != id->uid && !(S_ISCHR (st.st_mode) && st.st_rdev == 0x103))
+      sys (fchown, i, id->uid, (uint32_t)-1);
+}
+
+static int
+filter_install (struct child *c, const struct pyc_process *p)
+{
+  struct sock_fprog program = { (unsigned short)(p->filter_length / 8), (struct sock_filter *)(c->start->plan->base + p->filter) };
+  long e;
+  if (!p->filter_length)
+    return 0;
+  e = sys (seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+  return e ? child_fail (c, PYC_STEP_SECCOMP, e, "seccomp") : 0;
+}
+
+static int
+capabilities_set (struct child *c, uint64_t set)
+{
+  struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+  struct __user_cap_data_struct data[2] = { { (uint32_t)set, (uint32_t)set, 0 }, { (uint32_t)(set >> 32), (uint32_t)(set >> 32), 0 } };
+  long e = sys (capset, &head, data);
+  return e ? child_fail (c, PYC_STEP_CAPABILITIES, e, "capset") : 0;
+}
+
+static int
+bounding_drop (struct child *c, uint64_t keep)
+{
+  for (int i = 0; i < 64; i++)
+    if ((launcher.bounding & ~keep) >> i & 1)
+      {
+        long e = sys (prctl, PR_CAPBSET_DROP, i, 0, 0, 0);
+        if (e && e != -EINVAL)
+          return child_fail (c, PYC_STEP_CAPABILITIES, e, "bounding set");
+      }
+  return 0;
+}
+
+static int
+identity_set (struct child *c, const struct identity *id)
+{
+  long e = 0;
+  if (!(c->plan_flags & PYC_PLAN_NO_SETGROUPS))
+    e = sys (setgroups, id->group_count, id->groups);
+  if (e == 0)
+    e = sys (setresgid, id->gid, id->gid, id->gid);
+  if (e == 0)
+    e = sys (setresuid, id->uid, id->uid, id->uid);
+  return e ? child_fail (c, PYC_STEP_USER, e, plan_text (c->start->plan, c->process->user)) : 0;
+}
+
+static int
+workdir_enter (struct child *c, const char *path, bool last)
+{
+  char where[SELF_PATH_MAX];
+  long e = sys (chdir, *path ? path : "/");
+  if (e == -EACCES && !last)
+    return 0;
+  if (e == 0)
+    {
+      e = sys (getcwd, where, sizeof where);
+      /* getcwd(2): a directory outside the root does not begin with a slash. */
+      e = e > 0 && where[0] == '/' ? 0 : e == -ERANGE ? 0 : -EXDEV;
+    }
+  return e ? child_fail (c, PYC_STEP_WORKDIR, e, path) : 0;
+}
+
+/* Finds the command as execvp(3) would: in the directories of the container's PATH. */
+static long
+command_find (const char *name, const char *path, char *to, usize size)
+{
+  long e = -ENOENT;
+  for (const char *p = name; *p; p++)
+    if (*p == '/')
+      {
+        text_copy (to, size, name);
+        return 0;
+      }
+  if (!*name)
+    return -ENOENT;
+  for (;;)
+    {
+      usize n = 0;
+      while (*path && *path != ':' && n + 2 < size)
+        to[n++] = *path++;
+      if (n == 0)
+        to[n++] = '.';
+      to[n++] = '/';
+      if (n + strlen (name) + 1 < size)
+        {
+          struct stat st;
+          text_copy (to + n, size - n, name);
+          if (sys (newfstatat, AT_FDCWD, to, &st, 0) == 0 && !S_ISDIR (st.st_mode))
+            {
+              if (sys (faccessat, AT_FDCWD, to, 1 /* X_OK */) == 0)
+                return 0;
+              e = -EACCES;
+            }
+        }
+      while (*path && *path != ':')
+        path++;
+      if (!*path++)
+        return e;
+    }
+}
+
+#define ENV_MAX 16384
+#define ARGS_MAX 16384
+static const char *arguments[ARGS_MAX];
+static const char *environment[ENV_MAX];
+static char home[264];
+static char found[SELF_PATH_MAX];
+static struct identity identity;
+
+static long
+list_fill (const char **to, int from, int max, const char *item)
+{
+  for (; *item; item = list_next (item))
+    {
+      if (from >= max - 1)
+        return -E2BIG;
+      to[from++] = item;
+    }
+  to[from] = 0;
+  return 0;
+}
+
+/* Arguments may be empty texts, so each stands behind a letter in its list. */
+static long
+arguments_fill (const char *item)
+{
+  int n = 3;
+  for (; *item; item = list_next (item))
+    {
+      if (n >= ARGS_MAX - 1)
+        return -E2BIG;
+      arguments[n++] = item + 1;
+    }
+  arguments[n] = 0;
+  return n > 3 ? 0 : -ENOENT;
+}
+
+static int
+command_execute (struct child *c, int program)
+{
+  const struct plan *p = c->start->plan;
+  const char **argv = arguments + 3;
+  long e = arguments_fill (plan_text (p, c->process->argv));
+  environment[0] = home;
+  if (e == 0)
+    e = list_fill (environment, c->process->home ? 0 : 1, ENV_MAX, plan_text (p, c->process->env));
+  if (e == 0)
+    e = command_find (argv[0], plan_text (p, c->process->path), found, sizeof found);
+  if (e == 0 && program >= 0)
+    {
+      arguments[0] = "pycontainers-init";
+      arguments[1] = found;
+      arguments[2] = argv[0];
+      e = sys (faccessat, AT_FDCWD, found, 1);
+      if (e == 0)
+        e = sys (execveat, program, "", arguments, environment, AT_EMPTY_PATH);
+    }
+  else if (e == 0)
+    e = sys (execve, found, argv, environment);
+  return child_fail (c, PYC_STEP_EXEC, e, argv[0] ? argv[0] : "");
+}
+
+int
+become (struct child *c, const struct pyc_process *p)
+{
+  const struct plan *plan = c->start->plan;
+  struct sigaction_kernel
+  {
+    void *handler;
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+  } plain = { 0 };
+  uint64_t none = 0;
+  bool init = (p->flags & PYC_PLAN_INIT) != 0;
+  long e;
+
+  if (stdio_place (c, init))
+    return -1;
+  e = identity_resolve (&identity, plan_text (plan, p->user), plan_text (plan, p->groups));
+  if (e)
+    return child_fail (c, PYC_STEP_USER, e, plan_text (plan, p->user));
+  memcpy (home, "HOME=", 6);
+  text_copy (home + 5, sizeof home - 5, identity.home);
+  stdio_own (&identity);
+  if (workdir_enter (c, plan_text (plan, p->workdir), false))
+    return -1;
+  if (p->flags & PYC_PLAN_NO_NEW_PRIVS)
+    sys (prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  else if (filter_install (c, p))
+    return -1;
+  if (bounding_drop (c, p->bounding) || identity_set (c, &identity)
+      || capabilities_set (c, identity.uid ? 0 : p->capabilities))
+    return -1;
+  if (p->flags & PYC_PLAN_NO_NEW_PRIVS && filter_install (c, p))
+    return -1;
+  if (workdir_enter (c, plan_text (plan, p->workdir), true))
+    return -1;
+  sys (rt_sigaction, SIGPIPE, &plain, 0, 8);
+  sys (rt_sigaction, SIGCHLD, &plain, 0, 8);
+  sys (rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
+  sys (umask, 022);
+  return command_execute (c, init ? 3 : -1);
+}
+
+static int
+exec_enter (struct child *c)
+{
+  const struct pyc_op *op = ops_begin (c->start->plan);
+  const struct pyc_op *end = op + c->start->plan->head->op_count;
+  long e;
+
+  for (; op < end; op++)
+    if (op->code == PYC_OP_CGROUP_JOIN && cgroup_join (c, op))
+      return -1;
+  e = sys (setns, c->init_pidfd, c->namespaces);
+  return e ? child_fail (c, PYC_STEP_NAMESPACE, e, "setns") : 0;
+}
+
+static int
+exec_main (void *arg)
+{
+  struct child *c = arg;
+  if (exec_enter (c) == 0)
+    become (c, c->process);
+  return 127;
+}
+
+/* -- an exec that shares no memory ----------------------------------------------------------------------------------- */
+
+static volatile bool reaper_told;
+
+static void
+reaper_tell (int number)
+{
+  (void)number;
+  reaper_told = true;
+}
+
+/* Parent of process `pid` by its stat file: the field after the name's last parenthesis and the state. */
+static int
+parent_of (int proc, const char *pid)
+{
+  char buffer[512];
+  char path[40];
+  const char *at = 0;
+  usize n = text_copy (path, 24, pid);
+  long fd, got;
+
+  text_copy (path + n, sizeof path - n, "/stat");
+  fd = sys (openat, proc, path, O_RDONLY | O_CLOEXEC, 0);
+  if (fd < 0)
+    return -1;
+  got = sys (read, fd, buffer, sizeof buffer - 1);
+  sys (close, fd);
+  buffer[got > 0 ? got : 0] = 0;
+  for (const char *b = buffer; *b; b++)
+    if (*b == ')')
+      at = b;
+  if (!at || !at[1] || !at[2])
+    return -1;
+  at += 4;
+  return (int)text_parse (&at);
+}
+
+struct entry
+{
+  uint64_t inode;
+  int64_t offset;
+  uint16_t length;
+  uint8_t type;
+  char name[];
+};
+
+static bool
+descends (int proc, int pid, int root)
+{
+  for (int depth = 0; pid > 1 && depth < 256; depth++)
+    {
+      char name[24];
+      text_number (name, (uint64_t)pid);
+      pid = parent_of (proc, name);
+      if (pid == root)
+        return true;
+    }
+  return false;
+}
+
+/* Kills all that descends from this process until nothing is left: orphans come back to it, for it is a subreaper. */
+static void
+reaper_kill (int proc)
+{
+  static char buffer[8192] __attribute__ ((aligned (8)));
+  int self = (int)sys (getpid);
+  for (;;)
+    {
+      long n;
+      sys (lseek, proc, 0, 0);
+      while ((n = sys (getdents64, proc, buffer, sizeof buffer)) > 0)
+        for (char *at = buffer; at < buffer + n; at += ((struct entry *)at)->length)
+          {
+            const char *name = ((struct entry *)at)->name;
+            const char *end = name;
+            int pid = (int)text_parse (&end);
+            if (end != name && !*end && pid != self && descends (proc, pid, self))
+              sys (kill, pid, SIGKILL);
+          }
+      long r;
+      while ((r = sys (wait4, -1, 0, 1 /* WNOHANG */, 0)) > 0)
+        ;
+      if (r == -ECHILD)
+        return;
+      struct timespec pause = { 0, 1000000 };
+      sys (nanosleep, &pause, 0);
+    }
+}
+
+/* Process 1 of an exec's tree: waits for the command, or is told by SIGTERM to kill the whole tree. */
+static void
+reaper_wait (long command, int proc)
+{
+  for (;;)
+    {
+      int status = 0;
+      long r = sys (wait4, -1, &status, 0, 0);
+      if (reaper_told)
+        {
+          reaper_kill (proc);
+          leave (137);
+        }
+      if (r == command)
+        leave ((status & 0x7f) ? 128 + (status & 0x7f) : status >> 8 & 0xff);
+      if (r == -ECHILD)
+        leave (137);
+    }
+}
+
+/* The program runs it as a process of its own; `report` is closed by the command's execve, or tells of a failure. */
+static void
+exec_apart (struct child *c, bool reaper)
+{
+  struct clone_args args = { .exit_signal = SIGCHLD };
+  struct sigaction_kernel
+  {
+    void (*handler) (int);
+    unsigned long flags;
+    void (*restorer) (void);
+    uint64_t mask;
+  } told = { reaper_tell, 0x04000000 /* SA_RESTORER */, signal_return, 0 };
+  long proc, pid;
+
+  if (exec_enter (c) == 0 && !reaper)
+    become (c, c->process);
+  if (!c->start->failure.error && reaper)
+    {
+      proc = sys (openat, AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+      sys (prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+      sys (rt_sigaction, SIGTERM, &told, 0, 8);
+      pid = sys (clone3, &args, sizeof args);
+      if (pid == 0)
+        {
+          struct sigaction_kernel plain = { 0 };
+          sys (rt_sigaction, SIGTERM, &plain, 0, 8);
+          become (c, c->process);
+          sys (write, c->report, &c->start->failure, sizeof c->start->failure);
+          leave (127);
+        }
+      sys (dup3, proc, 3, O_CLOEXEC);
+      for (int i = 0; i < 3; i++)
+        sys (close, i);
+      sys (close_range, 4, ~0u, 0);
+      reaper_wait (pid, 3);
+    }
+  sys (write, c->report, &c->start->failure, sizeof c->start->failure);
+  leave (127);
+}
+
+/* `report` stands high, out of the way of stdio. */
+static long
+clone_apart (struct clone_args *args, struct child *c, bool reaper)
+{
+  int ends[2];
+  long n;
+  long pid = sys (pipe2, ends, O_CLOEXEC);
+  if (pid < 0)
+    return pid;
+  args->flags &= ~(uint64_t)(CLONE_VM | CLONE_VFORK);
+  args->stack = args->stack_size = 0;
+  pid = sys (clone3, args, sizeof *args);
+  if (pid == 0)
+    {
+      c->report = (int)sys (fcntl, ends[1], F_DUPFD_CLOEXEC, 64);
+      sys (close, ends[1]);
+      exec_apart (c, reaper);
+    }
+  sys (close, ends[1]);
+  if (pid > 0)
+    {
+      do
+        n = sys (read, ends[0], &c->start->failure, sizeof c->start->failure);
+      while (n == -EINTR);
+      if (n != sizeof c->start->failure)
+        c->start->failure.error = 0;
+    }
+  sys (close, ends[0]);
+  return pid;
+}
+
+int
+start_exec (struct start *s, const struct pyc_process *process, int init_pidfd, uint64_t namespaces, int cgroup)
+{
+  struct child c = { .start = s, .process = process, .init_pidfd = init_pidfd, .namespaces = namespaces, .plan_flags = s->plan->head->flags };
+  int pidfd = -1;
+  bool enters = !(s->plan->head->flags & PYC_PLAN_HOST_PID);
+  /* Who may trace inside the container must not reach this process's memory through a child that shares it. */
+  bool shared = !(s->plan->head->flags & PYC_PLAN_TRACEABLE) && cgroup >= 0;
+  struct clone_args args = {
+    .flags = CLONE_PIDFD | CLONE_VFORK | CLONE_VM,
+    .pidfd = (uint64_t)(uintptr_t)&pidfd,
+    .exit_signal = SIGCHLD,
+    .stack = (uint64_t)(uintptr_t)child_stack,
+    .stack_size = sizeof child_stack,
+  };
+  long self, e, pid;
+
+  s->failure.error = 0;
+  if (cgroup >= 0)
+    {
+      args.flags |= CLONE_INTO_CGROUP;
+      args.cgroup = (uint64_t)cgroup;
+    }
+  pid = sys (getpid);
+  self = sys (pidfd_open, pid, 0);
+  e = enters ? sys (setns, init_pidfd, CLONE_NEWPID) : 0;
+  if (e)
+    {
+      sys (close, self);
+      return fail (&s->failure, PYC_STEP_NAMESPACE, e, "pid namespace");
+    }
+  pid = shared ? clone_call (&args, exec_main, &c) : clone_apart (&args, &c, cgroup < 0);
+  if (enters)
+    sys (setns, self, CLONE_NEWPID);
+  sys (close, self);
+  return launched (s, pid, pidfd);
+}
