@@ -6,9 +6,11 @@ the user wrote them; it raises errors of `pycontainers.errors` alone. Every meth
 
 from __future__ import annotations
 
+import builtins
 import enum
 from abc import ABC
 from abc import abstractmethod
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import BinaryIO
 from typing import Protocol
@@ -436,11 +438,11 @@ class Backend(ABC):
         """Return the use of resources now, without waiting. Raises `InvalidState` if not running."""
 
     @abstractmethod
-    def top(self, ref: str) -> list[ProcessRecord]:
+    def top(self, ref: str) -> builtins.list[ProcessRecord]:
         """Return the container's processes. Raises `InvalidState` if not running."""
 
     @abstractmethod
-    def diff(self, ref: str) -> list[Change]:
+    def diff(self, ref: str) -> builtins.list[Change]:
         """Return what changed against the image, sorted by path."""
 
     @abstractmethod
@@ -463,9 +465,9 @@ class BackendInfo:
 
     name: str
     #: Called with the keywords of `Engine(name, ...)`.
-    open: object
+    open: Callable[..., Backend]
     #: Returns None when usable, else the reason and the remedy.
-    unavailable: object
+    unavailable: Callable[[], str | None]
     #: Lower is tried earlier when none is named.
     priority: int = 100
     contract: int = field(default=CONTRACT_VERSION)

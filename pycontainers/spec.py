@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import signal as _signal
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from os import PathLike
 from os import fspath
+from typing import Any
 
 from attrs import evolve as evolve
 from attrs import field
@@ -75,7 +77,7 @@ def parse_signal(value: int | str, option: str = "signal") -> int:
     return int(number)
 
 
-def _strings(option: str) -> object:
+def _strings(option: str) -> Callable[[Any], Any]:
     def convert(value: Iterable[str] | str | None) -> Strings | None:
         if value is None:
             return None
@@ -96,7 +98,7 @@ def _strings(option: str) -> object:
     return convert
 
 
-def _pairs(option: str) -> object:
+def _pairs(option: str) -> Callable[[Any], Any]:
     def convert(value: Mapping[str, object] | Iterable[object] | None) -> Pairs:
         if value is None:
             return ()
@@ -120,28 +122,28 @@ def _pairs(option: str) -> object:
     return convert
 
 
-def _size(option: str) -> object:
+def _size(option: str) -> Callable[[Any], Any]:
     return lambda value: None if value is None else parse_size(value, option)
 
 
-def _flag(instance: object, attribute: object, value: object) -> None:
+def _flag(instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, bool):
-        raise InvalidType(f"{attribute.name} takes True or False: got {value!r}")  # type: ignore[attr-defined]
+        raise InvalidType(f"{attribute.name} takes True or False: got {value!r}")
 
 
-def _text(instance: object, attribute: object, value: object) -> None:
+def _text(instance: Any, attribute: Any, value: Any) -> None:
     if value is not None and not isinstance(value, str):
-        raise InvalidType(f"{attribute.name} takes a text: got {value!r}")  # type: ignore[attr-defined]
+        raise InvalidType(f"{attribute.name} takes a text: got {value!r}")
     if isinstance(value, str) and "\0" in value:
-        raise InvalidSpec(f"{attribute.name} holds a NUL character: {value!r}")  # type: ignore[attr-defined]
+        raise InvalidSpec(f"{attribute.name} holds a NUL character: {value!r}")
 
 
-def _integer(instance: object, attribute: object, value: object) -> None:
+def _integer(instance: Any, attribute: Any, value: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise InvalidType(f"{attribute.name} takes an int: got {value!r}")  # type: ignore[attr-defined]
+        raise InvalidType(f"{attribute.name} takes an int: got {value!r}")
 
 
-def _name(instance: object, attribute: object, value: object) -> None:
+def _name(instance: Any, attribute: Any, value: Any) -> None:
     _text(instance, attribute, value)
     if isinstance(value, str) and not _NAME.match(value):
         raise InvalidSpec(f"Invalid container name ({value}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
@@ -245,7 +247,7 @@ def parse_mounts(value: Mapping[object, object] | Iterable[object] | None) -> tu
         name = fspath(source) if isinstance(source, (str, PathLike)) else str(source)
         if not isinstance(where, (str, PathLike)):
             raise InvalidType(f"volumes[{name!r}] must be a path in the container: got {where!r}")
-        result.append(Mount.parse(":".join([name, fspath(where), *([",".join(options)] if options else [])])))
+        result.append(Mount.parse(":".join([name, fspath(where), *([",".join(map(str, options))] if options else [])])))
     return tuple(result)
 
 
@@ -331,6 +333,14 @@ def _ports(value: Mapping[object, object] | Iterable[object] | None) -> tuple[Po
     return tuple(result)
 
 
+def _restart(value: RestartPolicy | str | None) -> RestartPolicy:
+    return RestartPolicy.parse(value)
+
+
+def _restart_change(value: RestartPolicy | str | None) -> RestartPolicy | None:
+    return None if value is None else RestartPolicy.parse(value)
+
+
 def _health(value: HealthCheck | str | Iterable[str] | None) -> HealthCheck | None:
     if value is None or isinstance(value, HealthCheck):
         return value
@@ -365,7 +375,7 @@ class ContainerSpec:
     auto_remove: bool = field(default=False, validator=_flag)
     #: `detached` outlives its creator; `process` dies with it.
     lifetime: str = field(default="detached", validator=_text)
-    restart: RestartPolicy = field(default=RestartPolicy(), converter=RestartPolicy.parse)
+    restart: RestartPolicy = field(default=RestartPolicy(), converter=_restart)
     healthcheck: HealthCheck | None = field(default=None, converter=_health)
     stop_signal: str | None = field(default=None)
     #: Seconds between the stop signal and SIGKILL; Docker's 10 when None.
@@ -451,7 +461,9 @@ class ContainerUpdate:
 
     name: str | None = field(default=None, validator=_name)
     paused: bool | None = None
-    restart: RestartPolicy | None = field(default=None, converter=lambda v: None if v is None else RestartPolicy.parse(v))
+    #: `detached` or `process`, of a container that isn't running: a plain `start()` makes what was created outlive its creator.
+    lifetime: str | None = field(default=None, validator=_text)
+    restart: RestartPolicy | None = field(default=None, converter=_restart_change)
     memory: int | None = field(default=None, converter=_size("memory"))  # type: ignore[misc]
     memory_swap: int | None = field(default=None, converter=_size("memory_swap"))  # type: ignore[misc]
     memory_reservation: int | None = field(default=None, converter=_size("memory_reservation"))  # type: ignore[misc]
