@@ -380,7 +380,7 @@ class ContainerSpec:
     stop_signal: str | None = field(default=None)
     #: Seconds between the stop signal and SIGKILL; Docker's 10 when None.
     stop_timeout: float | None = field(default=None)
-    #: `{source: target}`, `-v` texts or `Mount`s.
+    #: `{source: target}`, `-v` texts, or `Mount` values.
     volumes: tuple[Mount, ...] = field(default=(), converter=parse_mounts)
     network: str = field(default="default", validator=_text)
     #: `{80: None}` picks a host port, `{80: 8080}` takes that one, `{"53/udp": ("127.0.0.1", 53)}`.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import pycontainers
+from pycontainers import errors
 from pycontainers import list_backends
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,3 +86,11 @@ def test_every_page_is_listed() -> None:
     listed = set(re.findall(r"^   (\w+)$", (ROOT / "docs" / "index.rst").read_text(), re.MULTILINE))
 
     assert {page.stem for page in (ROOT / "docs").glob("*.rst")} == listed | {"index"}
+
+
+def test_reference_names_everything() -> None:
+    """The reference has an entry for every public name; the errors are listed as one module."""
+    text = (ROOT / "docs" / "reference.rst").read_text()
+    named = set(re.findall(r"^\.\. auto(?:class|function|data):: (\w+)$", text, re.MULTILINE))
+
+    assert named == set(pycontainers.__all__) - set(vars(errors)) - {"__version__"}
