@@ -17,7 +17,7 @@ templates_path: list[str] = []
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
+autodoc_preserve_defaults = False
 # `type` is a field of several values; no link is meant.
 suppress_warnings = ["ref.python"]
 # A docstring says `name` for code, not for a link.
