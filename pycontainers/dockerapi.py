@@ -56,7 +56,7 @@ def _assignments(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _split(items: Iterable[str] | None) -> dict[str, str]:
-    return dict((name, value) for name, _, value in (item.partition("=") for item in items or ()))
+    return {name: value for name, _, value in (item.partition("=") for item in items or ())}
 
 
 def _labels(pairs: Iterable[tuple[str, str]]) -> OpenMap:
@@ -526,7 +526,7 @@ def _parse_ports(exposed: Mapping[str, Any], bindings: Mapping[str, Any]) -> lis
         number, _, protocol = name.partition("/")
         if not number.isdigit():
             raise InvalidSpec(f"invalid port specification: {name!r}")
-        known = {"container_port": int(number), "protocol": protocol or "tcp"}
+        known: dict[str, Any] = {"container_port": int(number), "protocol": protocol or "tcp"}
         for bound in bindings.get(name) or ():
             host = bound.get("HostPort") or "0"
             if not str(host).isdigit():

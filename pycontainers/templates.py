@@ -93,7 +93,7 @@ def _float(value: float) -> str:
 def _kind(value: object) -> str:
     for types, name in ((bool, "bool"), (int, "int"), (float, "float64"), (str, "string"), (type(None), "nil"),
                         (Mapping, "map[string]interface {}"), ((list, tuple), "[]interface {}")):
-        if isinstance(value, types):  # type: ignore[arg-type]
+        if isinstance(value, types):
             return name
     return f"*formatter.{value.kind}" if isinstance(value, Fields) else type(value).__name__
 
@@ -217,7 +217,7 @@ def _printf(pattern: str, *values: Any) -> str:
         if verb == "t" and isinstance(value, bool):
             return f"%{fill}{width or ''}s" % show(value)
         if verb in "dxXoc" and whole:
-            return f"%{flags}{width or ''}{verb}" % value
+            return str(f"%{flags}{width or ''}{verb}" % value)
         if verb == "b" and whole:
             return f"{value:b}".rjust(int(width or 0), "0" if "0" in flags else " ")
         if verb in "xX" and isinstance(value, str):
@@ -540,7 +540,8 @@ class _Parser:
         token = self.tokens[self.t]
         first = self.t
         self.t += 1
-        kind, value = token.kind, None
+        kind = token.kind
+        value: Any = None
         names: list[str] = []
         at = token.at
         if token.text == "(":
@@ -667,7 +668,7 @@ class _Run:
                 del self.variables[mark:]
 
     def bind(self, pipe: Pipe, values: tuple[object, ...]) -> None:
-        for name, value in zip(pipe.variables, values):
+        for name, value in zip(pipe.variables, values, strict=False):
             if pipe.assign:
                 place = max(i for i, (known, _) in enumerate(self.variables) if known == name)
                 self.variables[place] = (name, value)

@@ -1,0 +1,9 @@
+"""`python -m pycontainers` is the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from pycontainers.cli import main
+
+sys.exit(main())
