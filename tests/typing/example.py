@@ -1,3 +1,4 @@
+# pyright: strict
 """A user's program as strict type checkers see it; it is checked, not run."""
 
 from __future__ import annotations
