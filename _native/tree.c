@@ -4,6 +4,7 @@
 #include "memory.h"
 #include "paths.h"
 #include "syscalls.h"
+#include "walk.h"
 
 #ifndef __NR_fchmodat2
 #define __NR_fchmodat2 452
@@ -281,4 +282,40 @@ tree_remove (int dir_fd, const char *name, struct archive_error *error)
   for (int i = 0; i < 3 && (rc == -ENOTEMPTY || rc == -EEXIST); i++)
     rc = remove_directory (&remover, dir_fd, name);
   return rc < 0 ? archive_fail (error, ARCHIVE_STEP_REMOVE, rc, name) : 0;
+}
+
+struct counter
+{
+  struct tree_usage *usage;
+  struct statx top;
+};
+
+static int
+count (void *context, const struct walk_item *item)
+{
+  struct counter *c = context;
+  if (!path_same_mount (&item->st, &c->top))
+    return WALK_SKIP;
+  int directory = S_ISDIR (item->st.stx_mode);
+  if (!directory && item->st.stx_nlink > 1 && links_first (&item->st, NULL) != NULL)
+    return 0;
+  c->usage->inodes++;
+  c->usage->disk += item->st.stx_blocks * 512;
+  c->usage->size += directory ? 0 : item->st.stx_size;
+  return 0;
+}
+
+int
+tree_usage (int dir_fd, struct tree_usage *usage, struct archive_error *error)
+{
+  struct counter c;
+  memset (usage, 0, sizeof *usage);
+  c.usage = usage;
+  int rc = path_stat (dir_fd, "", &c.top);
+  if (rc < 0)
+    return archive_fail (error, ARCHIVE_STEP_OPEN, rc, "");
+  links_begin ();
+  usage->inodes = 1;
+  usage->disk = c.top.stx_blocks * 512;
+  return walk_below (dir_fd, 0, count, &c, error);
 }
