@@ -8,6 +8,7 @@ Everything below one root directory belongs to one user and may be used by any n
     containers/<2 hex>/<id>/      one container
     layers/<2 hex>/<diff id>/     one unpacked layer, never changed afterwards
     images/<id>.json              one image's config, whose SHA-256 is the image's id
+    host/<name>/                  small layers for the machine's own root as an image
     tmp/  trash/  run/            half made, half removed, sockets
 
 A change is made inside `Store.mutating()`. It may be killed at any moment: every step leaves either a row without its
@@ -46,7 +47,7 @@ from pycontainers.errors import StoreVersion
 #: The layout's number; a store with a higher one was written by a newer release.
 VERSION = 1
 
-_DIRECTORIES = ("containers", "layers", "images", "tmp", "trash", "run")
+_DIRECTORIES = ("containers", "layers", "images", "host", "tmp", "trash", "run", "mnt", "binds", "base")
 _FILES = ("version", "lock", "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "db.lock", "events")
 #: Those whose 256 subdirectories ext4 shall spread over its block groups: it is slow where inodes were just deleted.
 _SPREAD = ("containers", "layers")
@@ -105,6 +106,10 @@ class TreeWorker(Protocol):
 
     def usage(self, path: str) -> int:
         """Return the bytes that the tree's files take on disk, hard links once."""
+        ...
+
+    def sync(self) -> None:
+        """Write the store's file system to disk, as syncfs(2) does."""
         ...
 
 
@@ -503,10 +508,11 @@ class Store:
         except FileNotFoundError:
             return True
 
-    def collect(self) -> None:
+    def collect(self) -> list[str]:
         """Remove removed images that no container uses any more, images whose files are lost, and layers of no image.
 
-        Whoever enters an image does it in a transaction, and looks there whether its layers are in place. Idempotent.
+        Returns where in the trash the layers are now. Whoever enters an image does it in a transaction, and looks there
+        whether its layers are in place. Idempotent.
         """
         with self.transaction() as db:
             layers = set(self._entries("layers"))
@@ -523,8 +529,7 @@ class Store:
             for name in files:
                 with suppress(FileNotFoundError):
                     os.unlink(self.path(f"images/{name}"))
-            for name in layers:
-                self.trash(self.layer_dir(name))
+            return [self.trash(self.layer_dir(name)) for name in layers]
 
     def _entries(self, kind: str) -> Iterable[str]:
         base = self.path(kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterable
 from collections.abc import Mapping
 from datetime import datetime
@@ -33,6 +32,7 @@ _MACHINES = {
     "riscv64": ("riscv64", ""),
     "loongarch64": ("loong64", ""),
 }
+_HOST = "io.pycontainers.host"
 #: HealthCheck's times, Docker's key for each; absent or 0 means the default.
 _TIMES = {
     "interval": "Interval",
@@ -61,10 +61,14 @@ class ImageDocument:
     diff_ids: Strings = ()
     history: tuple[History, ...] = ()
     created: float = 0.0
+    #: Not empty for the machine's own root and what is built on it: a hash that names the machine.
+    host: str = ""
 
 
 def machine_platform() -> tuple[str, str]:
     """Return this machine's architecture and variant by Go's names (`amd64`, "")."""
+    import platform
+
     machine = platform.machine()
     return _MACHINES.get(machine, (machine, ""))
 
@@ -80,9 +84,9 @@ def encode_document(document: ImageDocument) -> bytes:
         "os": config.os,
         "rootfs": {"type": "layers", "diff_ids": list(document.diff_ids)},
     }
-    for key in ("author", "variant"):
-        if getattr(config, key):
-            result[key] = getattr(config, key)
+    for key, value in (("author", config.author), ("variant", config.variant), (_HOST, document.host)):
+        if value:
+            result[key] = value
     text = json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     try:
         return text.encode("utf-8", "surrogateescape")
@@ -116,6 +120,7 @@ def decode_document(blob: bytes) -> ImageDocument:
         diff_ids=_texts(rootfs.get("diff_ids"), "rootfs.diff_ids") or (),
         history=tuple(_decode_history(entry) for entry in _expect(data.get("history") or [], list, "history")),
         created=decode_time(_text(data, "created")),
+        host=_text(data, _HOST),
     )
 
 
