@@ -22,16 +22,26 @@ NATIVE = Path("_native")
 LAUNCHER = "pycontainers-launcher"
 #: Sources of the extension; all other C files in `_native` are the helper program's.
 EXTENSION = {"extension.c"}
-CFLAGS = (
-    "-std=gnu11 -O2 -g0 -Wall -Wextra -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pic"
-    " -ffunction-sections -fdata-sections -fno-builtin-malloc -fcf-protection=none"
-).split()
+CFLAGS = """
+    -std=gnu11 -O2 -g0 -Wall -Wextra -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pic
+    -ffunction-sections -fdata-sections
+""".split()
+#: No landing pads for a jump protection that needs a libc; no calls into libgcc for atomics.
+MACHINE_CFLAGS = {"x86_64": ["-fcf-protection=none"], "aarch64": ["-mno-outline-atomics"]}
 LDFLAGS = "-static -no-pie -nostdlib -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,-z,noexecstack -Wl,--build-id=none -s".split()
 
 
 def compiler() -> list[str]:
     """Return the C compiler's command line, as the extension's own build finds it."""
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
+def launcher_command(target: str) -> list[str]:
+    """Return the command that compiles the helper program for the compiler's machine, all sources at once."""
+    sources = [str(p) for p in sorted(NATIVE.glob("*.c")) if p.name not in EXTENSION]
+    machine = subprocess.run([*compiler(), "-dumpmachine"], capture_output=True, text=True, check=True).stdout
+    extra = shlex.split(os.environ.get("PYCONTAINERS_LAUNCHER_CFLAGS", ""))
+    return [*compiler(), *CFLAGS, *MACHINE_CFLAGS[machine.partition("-")[0]], *extra, *sources, *LDFLAGS, "-o", target]
 
 
 def why_pure() -> str:
@@ -69,16 +79,10 @@ class build_launcher(Command):
         self.set_undefined_options("build_py", ("build_lib", "build_lib"))
 
     def run(self) -> None:
-        """Compile all sources at once: the compiler then sees the whole program."""
+        """Compile it, executable."""
         target = Path(self._target())
         target.parent.mkdir(parents=True, exist_ok=True)
-        sources = [str(p) for p in sorted(NATIVE.glob("*.c")) if p.name not in EXTENSION]
-        if not sources:
-            return
-        extra = shlex.split(os.environ.get("PYCONTAINERS_LAUNCHER_CFLAGS", ""))
-        machine = ["-mno-outline-atomics"] if os.uname().machine == "aarch64" else []
-        flags = [f for f in CFLAGS if not (machine and f == "-fcf-protection=none")]
-        command = [*compiler(), *flags, *machine, *extra, *sources, *LDFLAGS, "-o", str(target)]
+        command = launcher_command(str(target))
         print(shlex.join(command))
         done = subprocess.run(command)
         if done.returncode and self.editable_mode:

@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -342,16 +343,34 @@ def test_wheel_holds_what_it_must() -> None:
     assert len(content) < 200_000
 
 
+def run_setup(code: str, compiler: str) -> subprocess.CompletedProcess[str]:
+    """Run code after setup.py, in its namespace, with that C compiler."""
+    load = f"import runpy, sys; sys.argv = ['setup.py', '--quiet', '--version']; exec({code!r}, runpy.run_path('setup.py'))"
+    environment = {**os.environ, "CC": compiler}
+    return subprocess.run([sys.executable, "-c", load], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
 def test_native_backend_alone_needs_a_compiler(tmp_path: Path) -> None:
     """Without a compiler the wheel is pure, and says so while it is built."""
-    environment = {**os.environ, "CC": str(tmp_path / "no-such-compiler")}
-    code = "import runpy, sys; sys.argv = ['setup.py', '--quiet', '--version']; runpy.run_path('setup.py')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    if "No module named 'setuptools'" in done.stderr:
-        pytest.importorskip("setuptools")
+    done = run_setup("", str(tmp_path / "no-such-compiler"))
 
     assert done.returncode == 0, done.stderr
     assert "building without the native backend: no C compiler" in done.stderr
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "aarch64-linux-gnu-gcc"])
+def test_helper_compiles_for_both_machines(compiler: str, tmp_path: Path) -> None:
+    """The helper program compiles without a warning for x86_64 and aarch64, with no libc to link against."""
+    if not shutil.which(compiler):
+        assert not REQUIRED, f"{compiler} is in .ci/packages"
+        pytest.skip(f"no {compiler} here")
+    target = tmp_path / "launcher"
+    code = f"subprocess.run([*launcher_command({str(target)!r}), '-Werror'], check=True)"
+    done = run_setup(code, compiler)
+
+    assert done.returncode == 0, done.stderr
+    machine = int.from_bytes(target.read_bytes()[18:20], "little")
+    assert machine == (183 if compiler.startswith("aarch64") else {"x86_64": 62, "aarch64": 183}[os.uname().machine])
 
 
 def test_ci_runs_the_readmes_command() -> None:
