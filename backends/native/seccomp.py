@@ -127,8 +127,9 @@ def _cached(text: str, capabilities: frozenset[str], machine: str, cache: str) -
 @lru_cache(maxsize=64)
 def _from_disk(text: str, capabilities: frozenset[str], machine: str, cache: str) -> bytes:
     """Read the filter from the cache, or put it there; a file that isn't whole, or of another version, is no hit."""
-    status = os.stat(__file__)
-    known = [text, sorted(capabilities), machine, os.uname().release, status.st_mtime_ns, status.st_size, __file__]
+    here = os.path.dirname(__file__)
+    versions = [os.stat(os.path.join(here, name)) for name in ("seccomp.py", "seccomp_default.py", "syscalls.py")]
+    known = [text, sorted(capabilities), machine, os.uname().release, here, *((v.st_mtime_ns, v.st_size) for v in versions)]
     path = os.path.join(cache, hashlib.sha256(json.dumps(known).encode()).hexdigest() + ".bpf")
     try:
         with open(path, "rb") as file:
