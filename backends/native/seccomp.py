@@ -7,7 +7,6 @@ only compares, so that the kernel can cache which calls are always allowed. x32 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import struct
 from collections.abc import Iterable
@@ -130,7 +129,7 @@ def _from_disk(text: str, capabilities: frozenset[str], machine: str, cache: str
     here = os.path.dirname(__file__)
     versions = [os.stat(os.path.join(here, name)) for name in ("seccomp.py", "seccomp_default.py", "syscalls.py")]
     known = [text, sorted(capabilities), machine, os.uname().release, here, *((v.st_mtime_ns, v.st_size) for v in versions)]
-    path = os.path.join(cache, hashlib.sha256(json.dumps(known).encode()).hexdigest() + ".bpf")
+    path = os.path.join(cache, hashlib.sha256(repr(known).encode()).hexdigest() + ".bpf")
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -265,6 +264,8 @@ def _applies(entry: dict[str, object], capabilities: frozenset[str], machine: st
 
 
 def _parse(text: str) -> dict[str, object]:
+    import json
+
     try:
         profile = json.loads(text)
     except ValueError as error:
