@@ -90,6 +90,7 @@ class HostLayers:
     masked: Strings = ()
 
 
+@cache
 def document() -> ImageDocument:
     """Return the image's config: always the same on one machine, and on no other."""
     architecture, variant = machine_platform()

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from functools import lru_cache
 from time import time
 from types import TracebackType
@@ -32,6 +33,7 @@ from pycontainers.backends.native.store import Store
 from pycontainers.backends.native.store import UnpackResult
 from pycontainers.backends.native.store import store_error
 from pycontainers.errors import AmbiguousName
+from pycontainers.errors import CorruptArchive
 from pycontainers.errors import ImageNotFound
 from pycontainers.errors import InUse
 from pycontainers.errors import InvalidReference
@@ -57,6 +59,8 @@ Records = list[ImageRecord]
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 _F_SETPIPE_SZ = 1031
 _PIPE = 1024**2
+#: Zeros at a tar's end.
+_END = 1024
 
 
 class LayerMeta(NamedTuple):
@@ -224,7 +228,7 @@ class Images:
     def host(self) -> str:
         """Return the id of the machine's own root as an image; enters it into the store if need be. Idempotent."""
         document = hostimage.document()
-        id = _id(encode_document(document))
+        id = self._host_id()
         if not self._store.read("SELECT 1 FROM images WHERE id=? AND NOT removed", (id,)):
             with self._store.mutating():
                 tmp = self._store.make_tmp()
@@ -233,6 +237,11 @@ class Images:
                 finally:
                     self._discard(tmp)
         return id
+
+    @staticmethod
+    @cache
+    def _host_id() -> str:
+        return _id(encode_document(hostimage.document()))
 
     def _open(self, source: object) -> ArchiveReader | DirectoryReader:
         # These bring HTTP and all decoders along, which starting a container must not wait for.
@@ -458,7 +467,9 @@ class _Feeder:
 
     def _feed(self) -> None:
         wanted = True
+        tail = b""
         for chunk in self._reader:
+            tail = (tail + chunk[-_END:])[-_END:]
             rest = memoryview(chunk)
             while rest and wanted:
                 try:
@@ -468,6 +479,9 @@ class _Feeder:
                     wanted = False
             if self._stopping:
                 return
+        # Where a tar is cut between two entries, nothing else shows it.
+        if tail != bytes(_END):
+            raise CorruptArchive(f"reading {self._reader.name}: it does not end as a tar does: it is truncated, or none")
 
 
 # A forked child's copies would keep the unpacker waiting for the archive's end.
@@ -488,6 +502,7 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
+@lru_cache(maxsize=1024)
 def _text(reference: str) -> str:
     """Return the canonical text under which a reference is kept; by digest the tag counts for nothing."""
     parsed = parse_reference(reference)
