@@ -68,9 +68,11 @@ def everything() -> set[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fail the session that leaves anything of ours behind."""
+    """Fail the session that leaves anything of ours behind, where the machine is the run's own."""
     before = everything()
     yield
+    if not os.environ.get("PYCONTAINERS_REQUIRE"):
+        return
     deadline = time.monotonic() + PATIENCE
     while (left := everything() - before) and time.monotonic() < deadline:
         time.sleep(0.2)
