@@ -74,8 +74,8 @@ def test_format(format: str | None, expected: str) -> None:
 @pytest.mark.parametrize(("format", "message"), [
     ("{{.ID", "failed to parse template: template: :1: unclosed action"),
     ("{{foo .ID}}", 'failed to parse template: template: :1: function "foo" not defined'),
-    ("{{.Nope}}", "failed to execute template: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type "
-                  "*formatter.ContainerContext"),
+    ("{{.Nope}}", ("failed to execute template: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type "
+                  "*formatter.ContainerContext")),
 ])
 def test_wrong_formats_are_refused(format: str, message: str) -> None:
     """A wrong template is refused in Docker's words."""

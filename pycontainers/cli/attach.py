@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -21,11 +21,13 @@ from pycontainers.errors import InvalidState
 from pycontainers.errors import NotFound
 
 if TYPE_CHECKING:
+    from pycontainers.backend import Attachment
+    from pycontainers.backend import LogFrame
     from pycontainers.container import Container
 
 
 class Session:
-    """One container's streams joined to this process's, from before its start until it ends or the user detaches.
+    """One container's streams joined to this process's, until it ends or the user detaches.
 
     `wanted` says which of stdin, stdout and stderr. Signals are passed on unless there is a terminal or `sig_proxy` is
     false.
@@ -33,15 +35,14 @@ class Session:
 
     def __init__(
         self, container: Container, *, tty: bool, wanted: tuple[bool, bool, bool] = (True, True, True),
-        keys: str | None = None, sig_proxy: bool = True, logs: bool = False, removed: bool = False,
+        keys: str | None = None, sig_proxy: bool = True, removed: bool = False,
     ) -> None:
-        """Attach; `logs` shows output from the first byte, `removed` waits until the container is gone, too."""
+        """Keep what is wanted; with `removed`, the session lasts until the container is gone, too."""
         self.container = container
         self.tty = tty
         self.wanted = wanted
         self.keys = terminal.parse_keys(terminal.DETACH_KEYS if keys is None else keys)
         self.sig_proxy = sig_proxy and not tty
-        self.attachment = container.engine.backend.attach(container.id, stdin=wanted[0], logs=logs)
         self.code = 0
         self.error: Exception | None = None
         self.detached = False
@@ -49,30 +50,51 @@ class Session:
         self._done = threading.Event()
         self._ended = threading.Event()
 
-    def run(self, start: Callable[[], None] | None = None) -> int | None:
-        """Call `start`, copy until the end, and return the exit code; None if the user detached."""
+    def start(self) -> int | None:
+        """Start the container and join its streams; return the exit code, None if the user detached.
+
+        Output is read from the log, behind what earlier runs left in it: so none is lost, however short the run.
+        """
+        cursor = 0
+        if self.container.status != "created":
+            for frame in self.container.frames():
+                cursor = frame.cursor
+        self.container.start()
+        attachment = None
+        if self.wanted[0] or self.tty:
+            try:
+                attachment = self._attach()
+            except (InvalidState, NotFound):
+                pass  # It has ended already.
+        return self._join(attachment, self.container.frames(follow=True, cursor=cursor))
+
+    def attach(self) -> int | None:
+        """Join the streams of a running container from now on; return as `start` does."""
+        attachment = self._attach()
+        return self._join(attachment, attachment.frames())
+
+    def _attach(self) -> Attachment:
+        return self.container.engine.backend.attach(self.container.id, stdin=self.wanted[0])
+
+    def _join(self, attachment: Attachment | None, frames: Iterator[LogFrame]) -> int | None:
         inward, out, err = terminal.streams()
-        threads = [threading.Thread(target=self._copy, args=(out, err), daemon=True)]
-        threads.append(threading.Thread(target=self._wait, daemon=True))
+        stdin = attachment.stdin if attachment is not None and self.wanted[0] else -1
+        master = attachment.stdin if attachment is not None and attachment.tty else -1
         handlers = terminal.proxied(self._signal) if self.sig_proxy else {}
-        copier: terminal.InputCopier | None = None
         with contextlib.ExitStack() as stack:
-            stack.callback(self.attachment.close)
-            if start is not None:
-                start()
-            raw = self.tty and self.wanted[0] and self.attachment.stdin >= 0 and os.isatty(inward)
-            if self.tty and self.attachment.tty and os.isatty(out):
-                terminal.copy_size(out, self.attachment.stdin)
-                handlers[signal.SIGWINCH] = lambda _: terminal.copy_size(out, self.attachment.stdin)
+            if attachment is not None:
+                stack.callback(attachment.close)
+            if master >= 0 and os.isatty(out):
+                terminal.copy_size(out, master)
+                handlers[signal.SIGWINCH] = lambda _: terminal.copy_size(out, master)
             stack.enter_context(terminal.Signals(handlers))
-            if raw:
+            if self.tty and stdin >= 0:
                 stack.enter_context(terminal.RawMode(inward))
-            for thread in threads:
-                thread.start()
-            if self.wanted[0] and self.attachment.stdin >= 0:
+            threading.Thread(target=self._copy, args=(frames, out, err), daemon=True).start()
+            threading.Thread(target=self._wait, daemon=True).start()
+            if attachment is not None and stdin >= 0:
                 # Detach keys are looked for on a terminal only, as Docker does: a pipe carries any bytes.
-                copier = terminal.InputCopier(inward, self.attachment.stdin, self.attachment.close_stdin,
-                                              self.keys if self.tty else b"")
+                copier = terminal.InputCopier(inward, stdin, attachment.close_stdin, self.keys if self.tty else b"")
                 copier.on_detach = self._detach
                 copier.start()
                 stack.callback(copier.stop)
@@ -87,9 +109,9 @@ class Session:
             raise self.error
         return self.code
 
-    def _copy(self, out: int, err: int) -> None:
+    def _copy(self, frames: Iterator[LogFrame], out: int, err: int) -> None:
         try:
-            terminal.copy_frames(self.attachment.frames(), out, err, self.wanted[1:])
+            terminal.copy_frames(frames, out, err, self.wanted[1:])
         except BrokenPipeError:
             self.error = BrokenPipeError()
             self._done.set()
@@ -141,7 +163,7 @@ def _attach(options: Options) -> int | None:
     need_terminal(spec.tty, stdin)
     session = Session(container, tty=spec.tty, wanted=(stdin, True, True), keys=options.detach_keys,
                       sig_proxy=options.sig_proxy)
-    return session.run()
+    return session.attach()
 
 
 # -- start -------------------------------------------------------------------------------------------------------------
@@ -159,7 +181,7 @@ def _start(options: Options) -> int | None:
         need_terminal(spec.tty, stdin)
         session = Session(container, tty=spec.tty, wanted=(stdin, True, True), keys=options.detach_keys,
                           removed=spec.auto_remove)
-        return session.run(container.start)
+        return session.start() if container.status not in ("running", "paused") else session.attach()
     names: list[str] = []
 
     def one(ref: str) -> str:

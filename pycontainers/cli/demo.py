@@ -19,8 +19,8 @@ from pycontainers.errors import ContainersError
 #: Text, Python, and the capability without which the step is left out.
 STEPS: tuple[tuple[str, str, Capability | None], ...] = (
     (
-        "An image is a class. This one is your own machine's system, read-only and with your home and secrets left out: "
-        "nothing is downloaded.",
+        ("An image is a class. This one is your own machine's system, read-only and with your home and secrets left out: "
+        "nothing is downloaded."),
         """
         from pycontainers import Image, log
         Host = Image.host()
@@ -144,6 +144,7 @@ def _run(options: Options) -> None:
 
     begin = time.perf_counter()
     engine = default_engine()
+    engine.require(Capability.HOST_IMAGE, "the demo")
     mark = {"pycontainers.demo": str(os.getpid())}
     names: dict[str, Any] = {"os": os, "DEMO": mark}
     who = "root" if os.geteuid() == 0 else "an ordinary user"

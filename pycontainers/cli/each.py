@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from pycontainers.cli.flags import Failure
+from pycontainers.cli.output import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def each(refs: Iterable[str], act: Callable[[str], str | None]) -> None:
         except ContainersError as error:
             failed = True
             sys.stdout.flush()
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {reason(error)}", file=sys.stderr)
             continue
         if said is not None:
             print(said)

@@ -13,6 +13,7 @@ from pycontainers.cli.flags import Help
 from pycontainers.cli.flags import UsageError
 from pycontainers.cli.flags import flag_help
 from pycontainers.cli.flags import parse_flags
+from pycontainers.cli.output import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _call(command: Command, options: Options) -> int:
     try:
         return command.run(options) or 0
     except ContainersError as error:
-        raise Failure(f"{PROGRAM}: {error}", getattr(error, "exit_code", 125)) from error
+        raise Failure(f"{PROGRAM}: {reason(error)}", getattr(error, "exit_code", 125)) from error
 
 
 def _engine(backend: str | None, root: str | None):  # type: ignore[no-untyped-def]
@@ -241,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         if isinstance(error, ContainersError):
-            return _say(f"Error: {error}", 1)
+            return _say(f"Error: {reason(error)}", getattr(error, "exit_code", 1))
         if isinstance(error, OSError):
             return _say(f"{PROGRAM}: {error}", 1)
         return _say(f"{PROGRAM}: {type(error).__name__}: {error} (a defect; --debug shows where)", 1)

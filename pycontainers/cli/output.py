@@ -180,6 +180,11 @@ def format_object(value: object, format: str, *, indent: int | None = None) -> s
         raise failed("template parsing error", error) from None
 
 
+def reason(error: Exception) -> str:
+    """Return what an error says, without the number and the file name that an OSError adds."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 # -- asking ------------------------------------------------------------------------------------------------------------
 
 

@@ -73,8 +73,8 @@ def _run(options: Options) -> int | None:
             print(container.id)
             return None
         session = Session(container, tty=spec.tty, wanted=(stdin, wanted[1], wanted[2]), keys=options.detach_keys,
-                          sig_proxy=options.sig_proxy, logs=True, removed=spec.auto_remove)
-        return session.run(container.start)
+                          sig_proxy=options.sig_proxy, removed=spec.auto_remove)
+        return session.start()
     except StartFailed:
         if spec.auto_remove:
             _discard(container)

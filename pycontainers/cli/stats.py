@@ -19,7 +19,9 @@ from pycontainers.errors import InvalidState
 from pycontainers.errors import NotFound
 
 
-def _columns(trunc: bool) -> Any:
+def columns(trunc: bool) -> Any:
+    """Return the columns of `stats`."""
+
     def percent(value: float) -> str:
         return f"{value * 100:.2f}%"
 
@@ -41,7 +43,7 @@ def _columns(trunc: bool) -> Any:
     }
 
 
-_DEFAULT = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
+DEFAULT = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
 
 
 def _rows(options: Options, first: bool) -> list[Any]:
@@ -73,7 +75,7 @@ def _run(options: Options) -> None:
     first = True
     while True:
         rows = _rows(options, first)
-        text = list_lines(rows, _columns(not options.no_trunc), _DEFAULT, format=options.format, kind="StatsContext")
+        text = list_lines(rows, columns(not options.no_trunc), DEFAULT, format=options.format, kind="StatsContext")
         if options.no_stream:
             sys.stdout.write(text)
             return
