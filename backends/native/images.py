@@ -344,8 +344,8 @@ class Images:
             trash = self._store.collect() if removal.deleted else []
             freed = [(chain, diff_id) for chain, diff_id in layers
                      if not os.path.isdir(self._store.path(self._store.layer_dir(diff_id)))]
-        for path in trash:
-            self._store.trees.remove(path)
+            for path in trash:
+                self._store.trees.remove(path)
         return Removed(deleted=(*removal.deleted, *(chain for chain, _ in reversed(freed))),
                        untagged=tuple(removal.untagged), reclaimed=sum(sizes[diff_id] for _, diff_id in freed))
 

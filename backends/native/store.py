@@ -273,7 +273,7 @@ class Store:
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
-            raise store_error(error, self.root, "opening the store") from error
+            raise store_error(error, str(error.filename or self.root), "opening the store:") from error
         self._opened = True
 
     def _check(self) -> None:
@@ -477,7 +477,7 @@ class Store:
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
-            raise store_error(error, self.root, "sweeping the store") from error
+            raise store_error(error, str(error.filename or self.root), "sweeping the store:") from error
         return True
 
     def _sweeping(self) -> bool:

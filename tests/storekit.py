@@ -1,0 +1,78 @@
+"""A store of a test's own, with the launcher that works on its trees; and other processes that use the same store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pycontainers.backends.native.launcher import Launcher
+from pycontainers.backends.native.launcher import Trees
+from pycontainers.backends.native.store import Store
+
+#: What a process started by `python` has at hand.
+PRELUDE = """
+import os, signal, sys, time
+from storekit import open_store
+from pycontainers.backends.native.store import new_id
+store = open_store(sys.argv[1])
+
+def create(name=None, **options):
+    id = new_id()
+    with store.mutating():
+        store.make_dir(store.container_dir(id))
+        store.insert_container(id, name or id[:12], **options)
+    return id
+
+def remove(id):
+    with store.mutating():
+        store.delete_container(id)
+        store.trash(store.container_dir(id))
+"""
+
+
+def open_store(root: str | Path) -> Store:
+    """Return a store whose launcher, once it is needed, ends by itself."""
+    trees = Trees()
+    store = Store(root, trees)
+    trees.bind(Launcher(store), store)
+    return store
+
+
+@contextmanager
+def own_store(root: str | Path) -> Iterator[Store]:
+    """Give a store, and let its launcher go in the end."""
+    store = open_store(root)
+    try:
+        yield store
+    finally:
+        if os.path.isdir(f"{store.root}/run"):
+            Launcher(store).retire()
+
+
+def python(root: str | Path, code: str) -> subprocess.Popen[str]:
+    """Start another process that runs code on the same store, after `PRELUDE`."""
+    # In the checkout the folder of the package's name would hide the package.
+    return subprocess.Popen([sys.executable, "-c", PRELUDE + code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            text=True, cwd="/", env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+
+
+def left_over(store: Store) -> dict[str, set[str]]:
+    """Return what is where it should not be: half-made and half-removed things, rows and directories without each other."""
+    rows = {row.id for row in store.containers()}
+    found = {name for bucket in os.listdir(store.path("containers")) for name in os.listdir(store.path(f"containers/{bucket}"))}
+    used = {digest.removeprefix("sha256:") for digest, in store.read("SELECT diff_id FROM image_layers")}
+    layers = {name for bucket in os.listdir(store.path("layers")) for name in os.listdir(store.path(f"layers/{bucket}"))}
+    images = {id.removeprefix("sha256:") + ".json" for id, in store.read("SELECT id FROM images")}
+    result = {
+        "tmp": set(os.listdir(store.path("tmp"))),
+        "trash": set(os.listdir(store.path("trash"))),
+        "containers": rows ^ found,
+        "layers": used ^ layers,
+        "images": images ^ set(os.listdir(store.path("images"))),
+        "marks": {"lock"} if Path(store.path("lock")).read_bytes().strip(b"\0") else set(),
+    }
+    return {kind: names for kind, names in result.items() if names}
