@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Generic
     from typing import Literal
     from typing import ParamSpec
+    from typing import Protocol
     from typing import TypeVar
     from typing import Union
     from typing import overload
@@ -76,6 +77,16 @@ if TYPE_CHECKING:
         @overload
         def __get__(self, instance: Container, owner: type[Container]) -> OfContainer: ...
         def __get__(self, instance: Container | None, owner: type[Container]) -> OfImage | OfContainer: ...
+
+    class RemoveImage(Protocol):
+        """An image's `remove`."""
+
+        def __call__(self, *, force: bool = False) -> Removed: ...
+
+    class RemoveContainer(Protocol):
+        """A container's `remove`."""
+
+        def __call__(self, *, force: bool = False, volumes: bool = False) -> Removed: ...
 
     class both_methods(Generic[ImageArgs, OfImage, ContainerArgs, OfContainer]):
         """A method of images and of containers."""
@@ -332,7 +343,7 @@ class Container(metaclass=Image):
     @classmethod
     def _instances(cls, engine: Engine, records: builtins.list[ContainerRecord]) -> builtins.list[Self]:
         """The containers of these records that are of the class; `Container` itself gives each one its image's class."""
-        result = []
+        result: builtins.list[Any] = []
         any_image = cls._source() is None
         wanted = None if any_image else cls._family(engine)
         for record in records:
@@ -360,12 +371,15 @@ class Container(metaclass=Image):
 
     # -- what both have ----------------------------------------------------------------------------------------------
 
-    id = both(_image_id, _container_id)
-    short_id = both(_image_short_id, _container_short_id)
-    created = both(_image_created, _container_created)
-    config = both(_image_config, _container_config)
-    remove = both_methods(_remove_image, _remove_container)
-    inspect = both_methods(_inspect_image, _inspect_container)
+    id: both[str, str] = both(_image_id, _container_id)
+    short_id: both[str, str] = both(_image_short_id, _container_short_id)
+    created: both[datetime, datetime] = both(_image_created, _container_created)
+    config: both[ImageConfig, ContainerSpec] = both(_image_config, _container_config)
+    if TYPE_CHECKING:
+        remove: ClassVar[both[RemoveImage, RemoveContainer]]
+    else:
+        remove = both_methods(_remove_image, _remove_container)
+    inspect: both_methods[[], dict[str, Any], [], dict[str, Any]] = both_methods(_inspect_image, _inspect_container)
 
     # -- attributes --------------------------------------------------------------------------------------------------
 
@@ -533,7 +547,7 @@ class Container(metaclass=Image):
         from pycontainers.spec import ContainerUpdate
 
         try:
-            update = ContainerUpdate(**changes)  # type: ignore[arg-type]
+            update = ContainerUpdate(**changes)
         except TypeError as error:
             raise _unknown_option(changes, ContainerUpdate, error) from error
         for option in changes:

@@ -44,7 +44,7 @@ LAYERS = [
 #: Imported upwards for a type's name alone, under TYPE_CHECKING: a record that is shown, an object that is handed out.
 UPWARDS_FOR_TYPING = {("dockerapi", "backend"), ("engine", "image"), ("waiting", "container")}
 #: All that a backend sees of the API.
-BACKENDS_SEE = {"backend", "dockerapi", "errors", "oci", "spec"}
+BACKENDS_SEE = {"backend", "dockerapi", "errors", "naming", "oci", "spec"}
 #: Foreign packages that only one part may import.
 ONLY_IN = {"click": {"cli"}, "rich": {"cli"}, "cffi": {"_native"}, "docker": {"backends"}}
 #: Environment variables are read by the command line, and once for the default engine and the user's own store.

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 from typing import BinaryIO
 from typing import cast
 
@@ -69,6 +70,7 @@ from pycontainers.spec import ImportSpec
 
 #: Seconds of silence after which `events` gives its caller a look.
 _TICK = 0.1
+_NO_STDIO = Stdio()
 
 
 class _Reader(io.RawIOBase):
@@ -129,17 +131,17 @@ class MemoryBackend(Backend):
     def list(self, kind: type[Object]) -> builtins.list[Object]:
         """Return all records, newest first."""
         with self._lock:
+            records: builtins.list[Any] = [*self._images.values()]
             if kind is ContainerRecord:
-                records: builtins.list[ContainerRecord] = [c.record() for c in self._containers.values()]
-                return cast("builtins.list[Object]", records[::-1])
-            return cast("builtins.list[Object]", [*self._images.values()][::-1])
+                records = [container.record() for container in self._containers.values()]
+        return records[::-1]
 
     def get(self, kind: type[Object], ref: str) -> Object:
         """Return one record."""
         with self._lock:
-            if kind is ContainerRecord:
-                return cast("Object", self._container(ref).record())
-            return cast("Object", self._image(ref))
+            record: Any = self._container(ref).record() if kind is ContainerRecord else self._image(ref)
+        found: Object = record
+        return found
 
     def _container(self, ref: str) -> MemoryContainer:
         ref = ref.removeprefix("/")
@@ -191,8 +193,8 @@ class MemoryBackend(Backend):
         else:
             tree = Tree()
             with open_archive(spec.source) as archive:
-                file = io.BufferedReader(_Reader(archive))
-                tree.add_tar("/", cast(BinaryIO, file))
+                file = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, _Reader(archive))))
+                tree.add_tar("/", file)
                 while file.read(1 << 16):
                     continue
                 digest = archive.digest
@@ -341,7 +343,7 @@ class MemoryBackend(Backend):
 
     # -- a container's life -----------------------------------------------------------------------------------------
 
-    def start(self, ref: str, stdio: Stdio = Stdio()) -> None:
+    def start(self, ref: str, stdio: Stdio = _NO_STDIO) -> None:
         """Start a container."""
         self._container(ref).begin(stdio)
 
@@ -373,7 +375,7 @@ class MemoryBackend(Backend):
             raise InvalidSpec(f"condition must be 'not-running', 'next-exit' or 'removed': got {condition!r}")
         return self._container(ref).wait(timeout, condition)
 
-    def exec(self, ref: str, spec: ExecSpec, stdio: Stdio = Stdio()) -> Process:
+    def exec(self, ref: str, spec: ExecSpec, stdio: Stdio = _NO_STDIO) -> Process:
         """Run a command in a container."""
         if spec.tty or spec.privileged:
             capability = Capability.TTY if spec.tty else Capability.PRIVILEGED

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 from attrs import evolve
 
@@ -33,7 +34,6 @@ from pycontainers.backends.memory.programs import start
 from pycontainers.backends.memory.tree import Node
 from pycontainers.backends.memory.tree import Tree
 from pycontainers.backends.memory.tree import directory
-from pycontainers.backends.memory.tree import regular
 from pycontainers.errors import CommandNotExecutable
 from pycontainers.errors import CommandNotFound
 from pycontainers.errors import InvalidSpec
@@ -137,7 +137,7 @@ class MemoryContainer:
             cursor += len(batch)
             yield from batch
 
-    def _changed(self, **changes: object) -> None:
+    def _changed(self, **changes: Any) -> None:
         with self.lock:
             self.state = evolve(self.state, **changes)
             self.lock.notify_all()

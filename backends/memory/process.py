@@ -60,13 +60,15 @@ class Null:
     """/dev/null."""
 
     def write(self, process: Process, data: bytes) -> None:
+        """Drop it."""
         process.check()
 
     def share(self) -> Null:
+        """Return itself: there is nothing to close."""
         return self
 
     def close(self) -> None:
-        pass
+        """Do nothing."""
 
 
 class Descriptor:

@@ -95,23 +95,23 @@ def _echo(process: Process, argv: list[str]) -> int:
     return 0
 
 
+_CONVERSION = re.compile(r"%(?:%|[-0 ]?\d*[sdxo])")
+
+
 def _printf(process: Process, argv: list[str]) -> int:
     pattern, values = _unescape(argv[1]), argv[2:]
     while True:
-        used = 0
-
-        def fill(match: re.Match[str]) -> str:
-            nonlocal used
-            if match[0] == "%%":
-                return "%"
-            value = values[used] if used < len(values) else ""
-            used += 1
-            return match[0] % (value if match[0][-1] == "s" else int(value or "0"))
-
-        process.write(re.sub(r"%(?:%|[-0 ]?\d*[sdxo])", fill, pattern))
-        values = values[used:]
-        if not used or not values:
+        before = len(values)
+        process.write(_CONVERSION.sub(lambda match: _converted(match[0], values), pattern))
+        if not values or len(values) == before:
             return 0
+
+
+def _converted(conversion: str, values: list[str]) -> str:
+    if conversion == "%%":
+        return "%"
+    value = values.pop(0) if values else ""
+    return conversion % (value if conversion.endswith("s") else int(value or "0"))
 
 
 def _cat(process: Process, argv: list[str]) -> int:

@@ -7,6 +7,8 @@ import re
 import signal
 from collections.abc import Callable
 from collections.abc import Iterator
+from functools import partial
+from typing import cast
 
 from attrs import frozen
 
@@ -365,9 +367,10 @@ class Shell:
     def _compound(self, node: Compound) -> None:
         parts = node.parts
         if node.kind == "sequence":
-            for command, background in parts:  # type: ignore[misc]
+            for part in parts:
+                command, background = cast("tuple[object, bool]", part)
                 if background:
-                    self.background.append(self._fork(lambda shell, command=command: shell.run(command)))  # type: ignore[misc]
+                    self.background.append(self._fork(partial(_run, command)))
                     self.status = 0
                 else:
                     self.run(command)
@@ -385,7 +388,7 @@ class Shell:
             if node.kind == "not":
                 self.status = int(self.status == 0)
         elif node.kind == "(":
-            child = self._fork(lambda shell: shell.run(parts[0]))
+            child = self._fork(partial(_run, parts[0]))
             self.status = self._await(child)
         elif node.kind == "{":
             self.run(parts[0])
@@ -437,7 +440,7 @@ class Shell:
                 reader, writer = os.pipe()
                 after, output = Descriptor(reader), Descriptor(writer)
             streams = (before, output, self.process.stderr)
-            children.append(self._fork(lambda shell, part=part: shell.run(part), streams))  # type: ignore[misc]
+            children.append(self._fork(partial(_run, part), streams))
             if index < len(parts) - 1:
                 output.close()
             for one in own:
@@ -704,7 +707,7 @@ class Shell:
                 self.process.handlers[number] = None
             else:
                 tree = Parser(action).script()
-                self.process.handlers[number] = lambda tree=tree: self._trapped(tree)  # type: ignore[misc]
+                self.process.handlers[number] = partial(self._trapped, tree)
         return 0
 
     def _trapped(self, tree: Compound) -> None:
@@ -738,7 +741,7 @@ class Shell:
         # It is this process from now on: what this one gets, that one gets.
         for number in range(1, 65):
             if number not in (signal.SIGKILL, signal.SIGSTOP):
-                self.process.handlers[number] = lambda number=number: started.deliver(number)  # type: ignore[misc]
+                self.process.handlers[number] = partial(started.deliver, number)
         try:
             while (code := self.process.wait(started, interruptible=True)) is None:
                 self.process.handle()
@@ -752,6 +755,10 @@ _BUILTINS = {
     ":": "colon", "exit": "exit", "cd": "cd", "export": "export", "unset": "unset", "set": "set", "shift": "shift",
     "break": "break", "continue": "break", "read": "read", "trap": "trap", "wait": "wait", "exec": "exec",
 }
+
+
+def _run(node: object, shell: Shell) -> int:
+    return shell.run(node)
 
 
 class _Redirected:

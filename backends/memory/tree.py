@@ -348,22 +348,23 @@ class Tree:
             return
         folder, _ = self.resolve("/".join(names[:-1]))
         parts = (*folder, names[-1])
-        common = {"uid": member.uid, "gid": member.gid, "mtime": float(member.mtime)}
         mode = member.mode & 0o7777
         there = self.resolve("/".join(names), follow=False)[1]
         if member.isdir():
             children = there.children if there is not None and there.is_dir else {}
-            node = Node(stat.S_IFDIR | mode, children=children, **common)
+            node = Node(stat.S_IFDIR | mode, children=children)
         elif member.issym():
-            node = Node(stat.S_IFLNK | 0o777, link=member.linkname, **common)
+            node = Node(stat.S_IFLNK | 0o777, link=member.linkname)
         elif member.islnk():
             node = self.get(member.linkname, follow=False)
         elif member.isreg():
             file = tar.extractfile(member)
-            node = Node(stat.S_IFREG | mode, content=Content(file.read() if file is not None else b""), **common)
+            node = Node(stat.S_IFREG | mode, content=Content(file.read() if file is not None else b""))
         else:
             kind = stat.S_IFIFO if member.isfifo() else stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-            node = Node(kind | mode, **common)
+            node = Node(kind | mode)
+        if not member.islnk():
+            node = evolve(node, uid=member.uid, gid=member.gid, mtime=float(member.mtime))
         self.put(parts, node)
 
     def to_tar(self, path: str) -> tuple[FileStat, BinaryIO]:
