@@ -36,9 +36,9 @@ class Bound:
     __slots__ = ("engine", "id", "title")
 
     def __init__(self, engine: Engine, id: str, title: str) -> None:
-        self.engine = engine
-        self.id = id
-        self.title = title
+        self.engine: Engine = engine
+        self.id: str = id
+        self.title: str = title
 
 
 class Image(ABCMeta):

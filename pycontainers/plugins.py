@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pycontainers.backend import BackendInfo
     from pycontainers.backend import Event
 
-    hookspec = pluggy.HookspecMarker("pycontainers")
-    hookimpl = pluggy.HookimplMarker("pycontainers")
+    hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("pycontainers")
+    hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("pycontainers")
 
 GROUP = "pycontainers"
 #: Backends of this priority and above are used only when they are named.

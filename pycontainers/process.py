@@ -345,7 +345,7 @@ class Popen(Generic[AnyStr]):
         self.args = spec.command
         self.returncode = None
         self.stdin = self.stdout = self.stderr = None
-        self.terminal = -1
+        self.terminal: int = -1
         self._text = text
         self._lock = threading.Lock()
         self._pumps: list[threading.Thread] = []
@@ -361,7 +361,7 @@ class Popen(Generic[AnyStr]):
             raise
         for fd in closing:
             os.close(fd)
-        self.pid = self._process.pid
+        self.pid: int = self._process.pid
         if spec.tty:
             self.terminal = self._process.terminal
             self.stdin = self._file(_Terminal(os.dup(self.terminal)), "w")
@@ -562,7 +562,7 @@ class Attached:
 
     def __init__(self, attachment: Attachment) -> None:
         self._attachment = attachment
-        self.tty = attachment.tty
+        self.tty: bool = attachment.tty
 
     def __iter__(self) -> Iterator[LogFrame]:
         return self._attachment.frames()
