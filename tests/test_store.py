@@ -394,14 +394,19 @@ def test_a_forked_child_uses_the_store(store: Store) -> None:
 
 def test_a_forked_child_does_not_keep_its_parents_locks(store: Store) -> None:
     """A child forked inside a change does not hold up the sweeper once the change is over."""
+    out, into = os.pipe()
     with store.mutating():
         pid = os.fork()
         if pid == 0:
+            os.write(into, b".")
             time.sleep(60)
             os._exit(0)
     try:
+        os.read(out, 1)
         assert store.sweep()
     finally:
+        os.close(out)
+        os.close(into)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
