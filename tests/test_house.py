@@ -37,7 +37,7 @@ LAYERS = [
     ["hooks", "plugins"],
     ["filters", "output", "usage"],
     ["backend"],
-    ["dockerapi", "moments", "naming", "oci", "templates"],
+    ["dockerapi", "effective", "moments", "naming", "oci", "templates"],
     ["spec"],
     ["errors"],
 ]

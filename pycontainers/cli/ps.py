@@ -16,6 +16,10 @@ from pycontainers.cli.output import human_size
 from pycontainers.cli.output import list_lines
 from pycontainers.cli.output import quoted
 from pycontainers.cli.output import short_id
+from pycontainers.effective import command_line
+from pycontainers.effective import exposed_ports
+from pycontainers.effective import labels
+from pycontainers.effective import network_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,16 +57,11 @@ def status_text(state: ContainerState) -> str:
 
 def command_text(record: ContainerRecord) -> str:
     """Return program and arguments as Docker joins them: an argument with a blank in single quotes."""
-    from pycontainers.dockerapi import command_line
-
     path, *args = command_line(record.spec, record.image_config) or ("",)
     return " ".join([path, *(f"'{a}'" if " " in a else a for a in args)])
 
 
 def _ports(record: ContainerRecord) -> str:
-    from pycontainers.dockerapi import exposed_ports
-    from pycontainers.dockerapi import network_name
-
     if record.state.status.value not in ("running", "paused") or network_name(record.spec) in ("none", "host"):
         return ""
     bound = {f"{p.container_port}/{p.protocol}": f"{p.host_ip or '0.0.0.0'}:{p.host_port}->"
@@ -75,14 +74,10 @@ def _label(record: ContainerRecord, name: str) -> str:
 
 
 def _labels(record: ContainerRecord) -> dict[str, str]:
-    from pycontainers.dockerapi import labels
-
     return labels(record.spec, record.image_config)
 
 
 def _network(record: ContainerRecord) -> str:
-    from pycontainers.dockerapi import network_name
-
     return network_name(record.spec)
 
 
