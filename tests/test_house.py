@@ -266,8 +266,8 @@ def drawn() -> dict[str, tuple[str, str]]:
     """Return the tree in the docstring of `errors`: name -> (parent, builtin that it also is)."""
     result: dict[str, tuple[str, str]] = {}
     above: list[str] = []
-    for line in (errors.__doc__ or "").splitlines():
-        match = re.fullmatch(r" {4}((?:│   |    )*)(?:[├└]── )?(\w+)(?: \(([\w.]+)\))?", line)
+    for line in (inspect.getdoc(errors) or "").splitlines():
+        match = re.fullmatch(r"((?:│   |    )*)(?:[├└]── )?(\w+)(?: \(([\w.]+)\))?", line)
         if match:
             depth = len(match[1]) // 4 + (1 if "──" in line else 0)
             above[depth:] = [match[2]]
