@@ -40,12 +40,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield result
 
 
-def create(store: Store, name: str, **options: str) -> str:
+def create(store: Store, name: str, image_id: str | None = None) -> str:
     """Enter a container as a backend does: directory first, then row."""
     id = new_id()
     with store.mutating():
         store.make_dir(store.container_dir(id))
-        store.insert_container(id, name, **options)
+        store.insert_container(id, name, image_id)
     return id
 
 

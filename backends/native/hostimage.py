@@ -187,7 +187,9 @@ def _secrets(top: str) -> list[str]:
         path, depth = todo.pop()
         with suppress(PermissionError, FileNotFoundError, NotADirectoryError):
             looked[path] = os.stat(path).st_ctime_ns
-            for entry in os.scandir(path):
+            with os.scandir(path) as entries:
+                found_here = list(entries)
+            for entry in found_here:
                 # What the caller can't read the container can't either, and what is empty tells nothing.
                 with suppress(PermissionError, FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)

@@ -48,7 +48,7 @@ from pycontainers.errors import StoreVersion
 VERSION = 1
 
 _DIRECTORIES = ("containers", "layers", "images", "host", "tmp", "trash", "run", "mnt", "binds", "base")
-_FILES = ("version", "lock", "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "db.lock", "events")
+_FILES = ("version", "lock", "events")
 #: Those whose 256 subdirectories ext4 shall spread over its block groups: it is slow where inodes were just deleted.
 _SPREAD = ("containers", "layers")
 _FS_IOC_GETFLAGS = 0x80086601
@@ -288,7 +288,8 @@ class Store:
         except FileNotFoundError:
             text = ""
         if not text:
-            foreign = sorted(set(os.listdir(self.root)) - {*_DIRECTORIES, *_FILES})
+            foreign = sorted(name for name in set(os.listdir(self.root)) - {*_DIRECTORIES, *_FILES}
+                             if not name.startswith("db."))
             if foreign:
                 raise StoreError(f"opening the store {self.root}: the directory holds other things ({foreign[0]!r}) "
                                  "and no store; name an empty or a new one")
