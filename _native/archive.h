@@ -11,12 +11,12 @@
 
 enum archive_limits
 {
-  ARCHIVE_PATH_MAX = 4095,       /* longest path in bytes, as the kernel has it */
-  ARCHIVE_META_MAX = 1048576,    /* largest PAX header of one entry */
-  ARCHIVE_XATTRS_MAX = 256,      /* extended attributes of one entry */
-  ARCHIVE_EXTENTS_MAX = 65536,   /* pieces of data of one sparse file */
-  ARCHIVE_LINKS_MAX = 65536,     /* files with several names that pack and usage remember */
-  ARCHIVE_LOWERS_MAX = 500       /* lower layers of a diff */
+  ARCHIVE_PATH_MAX = 4095,     /* longest path in bytes, as the kernel has it */
+  ARCHIVE_META_MAX = 1048576,  /* largest PAX header of one entry */
+  ARCHIVE_XATTRS_MAX = 256,    /* extended attributes of one entry */
+  ARCHIVE_EXTENTS_MAX = 65536, /* pieces of data of one sparse file */
+  ARCHIVE_LINKS_MAX = 65536,   /* files with several names that pack and usage remember */
+  ARCHIVE_LOWERS_MAX = 500     /* lower layers of a diff */
 };
 
 /* Where it failed. */
@@ -55,16 +55,16 @@ const char *archive_step_name (int step);
 
 enum unpack_flag
 {
-  UNPACK_NO_OWNER = 1,          /* single id: leave everything to the calling user */
-  UNPACK_ONE_OWNER = 2,         /* everything belongs to options' uid and gid */
-  UNPACK_WHITEOUTS = 4,         /* `.wh.` names are OCI whiteouts, to be overlayfs's; else they are names as others */
-  UNPACK_USERXATTR = 8,         /* overlayfs's attributes are user.overlay. rather than trusted.overlay. */
-  UNPACK_KEEP_DIR_LINKS = 16,   /* an entry of a directory leaves a symlink to a directory at its place */
-  UNPACK_SAME_KIND = 32,        /* fail with EISDIR or ENOTDIR rather than put a file for a directory or the reverse */
-  UNPACK_EMPTY_DEVICES = 64,    /* an empty file for each device */
-  UNPACK_SKIP_DEVICES = 128,    /* nothing for each device */
-  UNPACK_ROOT_ENTRY = 256,      /* the archive's entry of the root itself sets the root's owner, mode and time */
-  UNPACK_NEED_END = 512         /* an archive that ends without its two blocks of zeros is truncated */
+  UNPACK_NO_OWNER = 1,        /* single id: leave everything to the calling user */
+  UNPACK_ONE_OWNER = 2,       /* everything belongs to options' uid and gid */
+  UNPACK_WHITEOUTS = 4,       /* `.wh.` names are OCI whiteouts, to be overlayfs's; else they are names as others */
+  UNPACK_USERXATTR = 8,       /* overlayfs's attributes are user.overlay. rather than trusted.overlay. */
+  UNPACK_KEEP_DIR_LINKS = 16, /* an entry of a directory leaves a symlink to a directory at its place */
+  UNPACK_SAME_KIND = 32,      /* fail with EISDIR or ENOTDIR rather than put a file for a directory or the reverse */
+  UNPACK_EMPTY_DEVICES = 64,  /* an empty file for each device */
+  UNPACK_SKIP_DEVICES = 128,  /* nothing for each device */
+  UNPACK_ROOT_ENTRY = 256,    /* the archive's entry of the root itself sets the root's owner, mode and time */
+  UNPACK_NEED_END = 512       /* an archive that ends without its two blocks of zeros is truncated */
 };
 
 /* How to unpack. A limit of 0 is none. */
@@ -83,8 +83,8 @@ struct unpack_options
 struct unpack_result
 {
   uint64_t entries;
-  uint64_t bytes;           /* written as file data */
-  uint64_t skipped_xattrs;  /* that the file system or the user may not have, or that mean something to the host */
+  uint64_t bytes;          /* written as file data */
+  uint64_t skipped_xattrs; /* that the file system or the user may not have, or that mean something to the host */
   uint64_t skipped_devices;
   struct archive_error error;
 };
@@ -99,13 +99,13 @@ int archive_unpack (int tar_fd, int root_fd, const struct unpack_options *option
 
 enum pack_flag
 {
-  PACK_FOLLOW = 1,      /* follow `path` if it is a symlink */
-  PACK_ONE_MOUNT = 2,   /* mount points are packed as empty files and directories */
-  PACK_WHITEOUTS = 4,   /* overlayfs's whiteouts and opaque directories become OCI's */
-  PACK_USERXATTR = 8,   /* overlayfs's attributes are user.overlay. rather than trusted.overlay. */
-  PACK_SPARSE = 16,     /* files with holes as PAX sparse 1.0 */
+  PACK_FOLLOW = 1,       /* follow `path` if it is a symlink */
+  PACK_ONE_MOUNT = 2,    /* mount points are packed as empty files and directories */
+  PACK_WHITEOUTS = 4,    /* overlayfs's whiteouts and opaque directories become OCI's */
+  PACK_USERXATTR = 8,    /* overlayfs's attributes are user.overlay. rather than trusted.overlay. */
+  PACK_SPARSE = 16,      /* files with holes as PAX sparse 1.0 */
   PACK_NANOSECONDS = 32, /* times to the nanosecond, at the cost of a PAX header for most entries */
-  PACK_ONE_OWNER = 64   /* everything belongs to options' uid and gid */
+  PACK_ONE_OWNER = 64    /* everything belongs to options' uid and gid */
 };
 
 /* How to pack. `name` is what the archive calls the packed file or directory; with NULL or "" a directory itself gets
@@ -123,8 +123,7 @@ struct pack_options
    is what vanishes meanwhile; a file that shrinks is filled with zeros. Of files with several names all after the first
    are hard links, as far as ARCHIVE_LINKS_MAX reaches. Paths longer than ARCHIVE_PATH_MAX fail with ENAMETOOLONG.
    Returns 0, or -errno with *error filled; what was written before is of no use then. */
-int archive_pack (int root_fd, const char *path, int out_fd, const struct pack_options *options,
-                  struct archive_error *error);
+int archive_pack (int root_fd, const char *path, int out_fd, const struct pack_options *options, struct archive_error *error);
 
 /* Removes `name`, one component, below dir_fd with all below it, at any depth. Follows no symlink and crosses no mount
    point (EBUSY). Idempotent: what is gone already is no failure. Returns 0, or -errno with *error filled; the rest of
@@ -140,8 +139,7 @@ enum diff_flag
    kind (A added, C changed, D deleted), a zero byte, the path with its leading slash, a zero byte. A directory is C if
    its owner, mode or time or something below it changed; it comes before what is below. Of a deleted directory there is
    the one record. All roots must be at rest. Returns 0, or -errno with *error filled. */
-int tree_diff (int upper_fd, const int *lower_fds, size_t lowers, int out_fd, uint32_t flags,
-               struct archive_error *error);
+int tree_diff (int upper_fd, const int *lower_fds, size_t lowers, int out_fd, uint32_t flags, struct archive_error *error);
 
 /* Sizes of a tree: files with several names count once (as far as ARCHIVE_LINKS_MAX reaches). */
 struct tree_usage

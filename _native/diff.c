@@ -46,7 +46,7 @@ flush (struct differ *d)
 {
   long rc = path_write (d->out, d->buffer, d->used);
   d->used = 0;
-  return rc < 0 ? fail (d, ARCHIVE_STEP_OUTPUT, (int) rc, "") : 0;
+  return rc < 0 ? fail (d, ARCHIVE_STEP_OUTPUT, (int)rc, "") : 0;
 }
 
 /* A record of `size` bytes of path, and of name behind it unless that is NULL. */
@@ -72,7 +72,7 @@ put_record (struct differ *d, char kind, const char *path, size_t size, const ch
     memcpy (to, name, name_size);
   to += name_size;
   *to++ = '\0';
-  d->used = (size_t) (to - d->buffer);
+  d->used = (size_t)(to - d->buffer);
   return 0;
 }
 
@@ -111,7 +111,7 @@ is_whiteout (const struct differ *d, int fd, const struct statx *st)
 static int
 is_opaque (const struct differ *d, int fd)
 {
-  CLOSED int dir = (int) sys (openat, fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  CLOSED int dir = (int)sys (openat, fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   return dir >= 0 && path_overlay_mark (dir, "opaque", d->userxattr) == 'y';
 }
 
@@ -176,7 +176,7 @@ put_deleted (struct differ *d, const struct walk_item *item, size_t i, int dir, 
 {
   if (path_is_dots (name) || is_decided (d, item, i, name))
     return 0;
-  CLOSED int fd = (int) sys (openat, dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+  CLOSED int fd = (int)sys (openat, dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
   struct statx st;
   int rc = fd < 0 ? fd : path_stat (fd, "", &st);
   if (rc < 0)
@@ -192,19 +192,19 @@ static int
 put_left_out (struct differ *d, const struct walk_item *item, size_t i)
 {
   CLOSED int at = path_open (d->lower[i], item->path, PATH_DIRECTORY | PATH_NO_FOLLOW | PATH_NO_LINKS);
-  CLOSED int dir = at < 0 ? at : (int) sys (openat, at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  CLOSED int dir = at < 0 ? at : (int)sys (openat, at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (dir < 0)
     return dir == -ENOENT ? 0 : fail (d, ARCHIVE_STEP_OPEN, dir, item->path);
   for (;;)
     {
       long n = sys (getdents64, dir, d->list, sizeof d->list);
       if (n < 0)
-        return fail (d, ARCHIVE_STEP_LIST, (int) n, item->path);
+        return fail (d, ARCHIVE_STEP_LIST, (int)n, item->path);
       if (n == 0)
         return 0;
       for (long k = 0; k < n;)
         {
-          const struct path_dirent *e = (const struct path_dirent *) (d->list + k);
+          const struct path_dirent *e = (const struct path_dirent *)(d->list + k);
           k += e->size;
           int rc = put_deleted (d, item, i, dir, e->name);
           if (rc < 0)

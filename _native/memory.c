@@ -29,10 +29,10 @@ memcpy (void *restrict to, const void *restrict from, size_t n)
   const unsigned char *f = from;
   for (; n >= 16; n -= 16, t += 16, f += 16)
     {
-      word a = ((const word *) f)[0];
-      word b = ((const word *) f)[1];
-      ((word *) t)[0] = a;
-      ((word *) t)[1] = b;
+      word a = ((const word *)f)[0];
+      word b = ((const word *)f)[1];
+      ((word *)t)[0] = a;
+      ((word *)t)[1] = b;
       PLAIN_LOOP;
     }
   for (; n > 0; n--)
@@ -47,15 +47,15 @@ void *
 memset (void *to, int byte, size_t n)
 {
   unsigned char *t = to;
-  word all = 0x0101010101010101ull * (unsigned char) byte;
+  word all = 0x0101010101010101ull * (unsigned char)byte;
   for (; n >= 8; n -= 8, t += 8)
     {
-      *(word *) t = all;
+      *(word *)t = all;
       PLAIN_LOOP;
     }
   for (; n > 0; n--)
     {
-      *t++ = (unsigned char) byte;
+      *t++ = (unsigned char)byte;
       PLAIN_LOOP;
     }
   return to;
@@ -100,8 +100,8 @@ memchr (const void *where, int byte, size_t n)
 {
   const unsigned char *p = where;
   for (size_t i = 0; i < n; i++)
-    if (p[i] == (unsigned char) byte)
-      return (void *) (uintptr_t) (p + i);
+    if (p[i] == (unsigned char)byte)
+      return (void *)(uintptr_t)(p + i);
   return NULL;
 }
 
@@ -125,7 +125,7 @@ strcmp (const char *a, const char *b)
       a++;
       b++;
     }
-  return (int) (unsigned char) *a - (int) (unsigned char) *b;
+  return (int)(unsigned char)*a - (int)(unsigned char)*b;
 }
 
 size_t
@@ -162,7 +162,7 @@ text_number (char *to, uint64_t n)
   size_t count = 0;
   do
     {
-      digits[count++] = (char) ('0' + n % 10);
+      digits[count++] = (char)('0' + n % 10);
       n /= 10;
     }
   while (n > 0);

@@ -56,7 +56,7 @@ flush (struct packer *p)
 {
   long rc = path_write (p->out, p->buffer, p->used);
   p->used = 0;
-  return rc < 0 ? fail (p, ARCHIVE_STEP_OUTPUT, (int) rc, p->name) : 0;
+  return rc < 0 ? fail (p, ARCHIVE_STEP_OUTPUT, (int)rc, p->name) : 0;
 }
 
 /* Room in the buffer: at least one byte. Returns its size or -errno. */
@@ -69,7 +69,7 @@ room (struct packer *p)
       if (rc < 0)
         return rc;
     }
-  return (long) (sizeof p->buffer - p->used);
+  return (long)(sizeof p->buffer - p->used);
 }
 
 /* With from NULL: zeros. */
@@ -81,18 +81,18 @@ put (struct packer *p, const void *from, uint64_t size)
     {
       long n = room (p);
       if (n < 0)
-        return (int) n;
-      if ((uint64_t) n > size)
-        n = (long) size;
+        return (int)n;
+      if ((uint64_t)n > size)
+        n = (long)size;
       if (data != NULL)
         {
-          memcpy (p->buffer + p->used, data, (size_t) n);
+          memcpy (p->buffer + p->used, data, (size_t)n);
           data += n;
         }
       else
-        memset (p->buffer + p->used, 0, (size_t) n);
-      p->used += (size_t) n;
-      size -= (uint64_t) n;
+        memset (p->buffer + p->used, 0, (size_t)n);
+      p->used += (size_t)n;
+      size -= (uint64_t)n;
     }
   return 0;
 }
@@ -122,12 +122,12 @@ send_data (struct packer *p, int fd, uint64_t size)
       if (n < 0 && done == 0 && (n == -EINVAL || n == -ENOSYS))
         p->no_sendfile = 1;
       else if (n < 0)
-        return fail (p, ARCHIVE_STEP_OUTPUT, (int) n, p->name);
+        return fail (p, ARCHIVE_STEP_OUTPUT, (int)n, p->name);
       if (n <= 0)
         break;
-      done += (uint64_t) n;
+      done += (uint64_t)n;
     }
-  return (long) done;
+  return (long)done;
 }
 
 /* Copies `size` bytes from where fd stands; zeros for what isn't there any more. */
@@ -136,22 +136,22 @@ put_data (struct packer *p, int fd, uint64_t size)
 {
   long sent = send_data (p, fd, size);
   if (sent < 0)
-    return (int) sent;
-  size -= (uint64_t) sent;
+    return (int)sent;
+  size -= (uint64_t)sent;
   while (size > 0)
     {
       long n = room (p);
       if (n < 0)
-        return (int) n;
-      if ((uint64_t) n > size)
-        n = (long) size;
-      n = path_read (fd, p->buffer + p->used, (size_t) n);
+        return (int)n;
+      if ((uint64_t)n > size)
+        n = (long)size;
+      n = path_read (fd, p->buffer + p->used, (size_t)n);
       if (n < 0)
-        return fail (p, ARCHIVE_STEP_READ, (int) n, p->name);
+        return fail (p, ARCHIVE_STEP_READ, (int)n, p->name);
       if (n == 0)
         return put (p, NULL, size);
-      p->used += (size_t) n;
-      size -= (uint64_t) n;
+      p->used += (size_t)n;
+      size -= (uint64_t)n;
     }
   return 0;
 }
@@ -163,7 +163,7 @@ static int
 put_octal (char *field, size_t size, uint64_t number)
 {
   for (size_t i = size - 1; i > 0; i--, number >>= 3)
-    field[i - 1] = (char) ('0' + (number & 7));
+    field[i - 1] = (char)('0' + (number & 7));
   field[size - 1] = '\0';
   return number == 0;
 }
@@ -213,7 +213,7 @@ add_time_record (struct packer *p, int64_t seconds, uint32_t ns)
       seconds = ns > 0 ? -(seconds + 1) : -seconds;
       ns = ns > 0 ? 1000000000 - ns : 0;
     }
-  n += text_number (text + n, (uint64_t) seconds);
+  n += text_number (text + n, (uint64_t)seconds);
   if (ns > 0)
     {
       /* All nine digits: the number with a one before them, which becomes the point. */
@@ -312,7 +312,7 @@ fill_time (struct packer *p, struct tar_header *h, const struct statx *st)
 {
   int64_t seconds = st->stx_mtime.tv_sec;
   uint32_t ns = flag (p, PACK_NANOSECONDS) ? st->stx_mtime.tv_nsec : 0;
-  int fits = put_octal (h->mtime, sizeof h->mtime, seconds < 0 ? 0 : (uint64_t) seconds) && seconds >= 0;
+  int fits = put_octal (h->mtime, sizeof h->mtime, seconds < 0 ? 0 : (uint64_t)seconds) && seconds >= 0;
   return fits && ns == 0 ? 0 : add_time_record (p, seconds, ns);
 }
 
@@ -373,8 +373,8 @@ add_xattr (struct packer *p, int fd, const char *name)
   if (n == -ENODATA)
     return 0;
   if (n < 0)
-    return fail (p, ARCHIVE_STEP_XATTR, (int) n, p->name);
-  return add_record (p, "SCHILY.xattr.", name, p->value, (size_t) n);
+    return fail (p, ARCHIVE_STEP_XATTR, (int)n, p->name);
+  return add_record (p, "SCHILY.xattr.", name, p->value, (size_t)n);
 }
 
 /* In the order of their names, which the file system doesn't promise: that of the last one stands in `after`. */
@@ -398,10 +398,10 @@ add_xattrs (struct packer *p, int fd)
   if (size == -EOPNOTSUPP || size == -EPERM)
     return 0;
   if (size < 0)
-    return fail (p, ARCHIVE_STEP_XATTR, (int) size, p->name);
+    return fail (p, ARCHIVE_STEP_XATTR, (int)size, p->name);
   int rc = 0;
   const char *name = NULL;
-  while (rc == 0 && (name = next_xattr (p, (size_t) size, name)) != NULL)
+  while (rc == 0 && (name = next_xattr (p, (size_t)size, name)) != NULL)
     rc = add_xattr (p, fd, name);
   return rc;
 }
@@ -413,7 +413,7 @@ static int
 find_extents (struct packer *p, int fd, const struct statx *st, int *sparse)
 {
   int64_t at = 0;
-  int64_t size = (int64_t) st->stx_size;
+  int64_t size = (int64_t)st->stx_size;
   *sparse = 0;
   p->extents = 0;
   if (!flag (p, PACK_SPARSE) || st->stx_blocks >= (st->stx_size + TAR_BLOCK - 1) / TAR_BLOCK)
@@ -430,11 +430,11 @@ find_extents (struct packer *p, int fd, const struct statx *st, int *sparse)
       hole = hole < size ? hole : size;
       if (hole <= data)
         return 0;
-      p->extent[p->extents++] = (struct tar_extent){ (uint64_t) data, (uint64_t) (hole - data) };
+      p->extent[p->extents++] = (struct tar_extent){ (uint64_t)data, (uint64_t)(hole - data) };
       at = hole;
     }
   if (at < size)
-    p->extent[p->extents++] = (struct tar_extent){ (uint64_t) size, 0 };
+    p->extent[p->extents++] = (struct tar_extent){ (uint64_t)size, 0 };
   *sparse = 1;
   return 0;
 }
@@ -527,14 +527,20 @@ pack_content (struct packer *p, int fd, const struct statx *st)
 }
 
 /* Opens a regular file for reading: by its descriptor, so that nothing else is opened, such as a device that a container
-   put in its place. */
+   put in its place. Without /proc by its name; then it may be another one. */
 static int
 open_file (const struct walk_item *item)
 {
   int fd = path_reopen (item->fd, O_RDONLY | O_NONBLOCK);
   if (fd != -ENOENT || item->dir < 0)
     return fd;
-  return (int) sys (openat, item->dir, item->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+  int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  CLOSED int named = (int)sys (openat, item->dir, item->name, flags, 0);
+  struct statx st;
+  int rc = named < 0 ? named : path_stat (named, "", &st);
+  if (rc < 0)
+    return rc;
+  return path_same_file (&st, &item->st) ? path_steal (&named) : -ESTALE;
 }
 
 static int
@@ -545,14 +551,9 @@ pack_file (struct packer *p, const struct walk_item *item)
   CLOSED int fd = open_file (item);
   if (fd < 0)
     return fail (p, ARCHIVE_STEP_OPEN, fd, p->name);
-  struct statx st;
-  int rc = path_stat (fd, "", &st);
-  if (rc < 0 || !S_ISREG (st.stx_mode))
-    return fail (p, ARCHIVE_STEP_OPEN, rc < 0 ? rc : -ESTALE, p->name);
-  if (flag (p, PACK_WHITEOUTS) && st.stx_size == 0
-      && path_overlay_mark (fd, "whiteout", flag (p, PACK_USERXATTR)) == 'y')
-    return put_whiteout (p, &st, 0);
-  return pack_content (p, fd, &st);
+  if (flag (p, PACK_WHITEOUTS) && item->st.stx_size == 0 && path_overlay_mark (fd, "whiteout", flag (p, PACK_USERXATTR)) == 'y')
+    return put_whiteout (p, &item->st, 0);
+  return pack_content (p, fd, &item->st);
 }
 
 static int
@@ -560,7 +561,7 @@ pack_directory (struct packer *p, const struct walk_item *item)
 {
   size_t n = strlen (p->name);
   int crosses = flag (p, PACK_ONE_MOUNT) && !path_same_mount (&item->st, &p->top);
-  CLOSED int fd = crosses ? -1 : (int) sys (openat, item->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  CLOSED int fd = crosses ? -1 : (int)sys (openat, item->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (!crosses && fd < 0)
     return fail (p, ARCHIVE_STEP_OPEN, fd, p->name);
   int rc = 0;
@@ -587,7 +588,7 @@ pack_symlink (struct packer *p, const struct walk_item *item)
 {
   long n = sys (readlinkat, item->fd, "", p->link, ARCHIVE_PATH_MAX);
   if (n < 0)
-    return fail (p, ARCHIVE_STEP_READ, (int) n, p->name);
+    return fail (p, ARCHIVE_STEP_READ, (int)n, p->name);
   p->link[n] = '\0';
   return put_entry (p, TAR_SYMLINK, &item->st, 0, 0);
 }
@@ -673,8 +674,7 @@ pack_all (struct packer *p, int root, const char *path)
 }
 
 int
-archive_pack (int root_fd, const char *path, int out_fd, const struct pack_options *options,
-              struct archive_error *error)
+archive_pack (int root_fd, const char *path, int out_fd, const struct pack_options *options, struct archive_error *error)
 {
   struct packer *p = &packer;
   p->out = out_fd;

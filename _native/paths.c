@@ -9,8 +9,8 @@
 
 enum
 {
-  LINKS_MAX = 40,   /* symlinks in one path, as the kernel has it */
-  RETRIES = 8,      /* of openat2, which fails with EAGAIN when a rename anywhere passes by */
+  LINKS_MAX = 40, /* symlinks in one path, as the kernel has it */
+  RETRIES = 8,    /* of openat2, which fails with EAGAIN when a rename anywhere passes by */
   REST_MAX = 2 * ARCHIVE_PATH_MAX
 };
 
@@ -35,9 +35,9 @@ const char *
 archive_step_name (int step)
 {
   static const char *const names[]
-      = { "nothing", "read",     "archive format", "limit",     "path leads out", "path",   "create", "write",  "chown",
-          "chmod",   "set time", "set xattr",      "hard link", "mknod",          "remove", "open",   "list",   "output" };
-  if (step < 0 || (size_t) step >= sizeof names / sizeof *names)
+      = { "nothing", "read",     "archive format", "limit",     "path leads out", "path",   "create", "write", "chown",
+          "chmod",   "set time", "set xattr",      "hard link", "mknod",          "remove", "open",   "list",  "output" };
+  if (step < 0 || (size_t)step >= sizeof names / sizeof *names)
     return "unknown step";
   return names[step];
 }
@@ -65,9 +65,9 @@ path_write (int fd, const void *from, size_t size)
       if (rc <= 0)
         return rc < 0 ? rc : -EIO;
       p += rc;
-      left -= (size_t) rc;
+      left -= (size_t)rc;
     }
-  return (long) size;
+  return (long)size;
 }
 
 int
@@ -86,7 +86,7 @@ int
 path_stat (int dir, const char *name, struct statx *st)
 {
   unsigned mask = STATX_BASIC_STATS | STATX_MNT_ID;
-  return (int) sys (statx, dir, name, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT, mask, st);
+  return (int)sys (statx, dir, name, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT, mask, st);
 }
 
 int
@@ -111,12 +111,12 @@ path_reopen (int fd, int flags)
 {
   char link[40];
   size_t n = text_copy (link, sizeof link, "/proc/self/fd/");
-  text_number (link + n, (uint64_t) fd);
+  text_number (link + n, (uint64_t)fd);
   long rc;
   do
     rc = sys (openat, AT_FDCWD, link, flags | O_CLOEXEC, 0);
   while (rc == -EINTR);
-  return (int) rc;
+  return (int)rc;
 }
 
 static void
@@ -141,7 +141,7 @@ path_set_overlay_mark (int fd, const char *what, char value, int userxattr)
 {
   char name[48];
   overlay_name (name, sizeof name, what, userxattr);
-  return (int) sys (fsetxattr, fd, name, &value, 1, 0);
+  return (int)sys (fsetxattr, fd, name, &value, 1, 0);
 }
 
 int
@@ -157,7 +157,7 @@ path_xattr_is_portable (const char *name)
 struct walk
 {
   int root;
-  int at;                          /* the directory reached, O_PATH; never below 0 */
+  int at; /* the directory reached, O_PATH; never below 0 */
   unsigned how;
   unsigned links;
   size_t done_size;
@@ -173,7 +173,7 @@ open_component (int dir, const char *name)
   do
     rc = sys (openat, dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
   while (rc == -EINTR);
-  return (int) rc;
+  return (int)rc;
 }
 
 /* Goes to the directory w->done again, from the root: a descriptor's own `..` may lead out by now. */
@@ -184,7 +184,7 @@ walk_again (struct walk *w)
   for (size_t i = 0; at >= 0 && i < w->done_size;)
     {
       char *name = w->done + i;
-      size_t n = (size_t) ((char *) memchr (name, '/', w->done_size - i) - name);
+      size_t n = (size_t)((char *)memchr (name, '/', w->done_size - i) - name);
       name[n] = '\0';
       int next = open_component (at, name);
       name[n] = '/';
@@ -219,15 +219,15 @@ walk_link (struct walk *w, int link)
     return -ELOOP;
   long n = sys (readlinkat, link, "", target, sizeof target);
   if (n < 0)
-    return (int) n;
+    return (int)n;
   if (n == 0)
     return -ENOENT;
-  if ((size_t) n + 1 + w->rest_size > REST_MAX)
+  if ((size_t)n + 1 + w->rest_size > REST_MAX)
     return -ENAMETOOLONG;
   if (w->rest_size > 0)
     w->rest[REST_MAX - ++w->rest_size] = '/';
-  w->rest_size += (size_t) n;
-  memcpy (w->rest + REST_MAX - w->rest_size, target, (size_t) n);
+  w->rest_size += (size_t)n;
+  memcpy (w->rest + REST_MAX - w->rest_size, target, (size_t)n);
   if (target[0] != '/')
     return 0;
   w->done_size = 0;
@@ -288,7 +288,7 @@ walk_step (struct walk *w, const char *name, int last, int *found)
     {
       long rc = sys (mkdirat, w->at, name, 0755);
       if (rc < 0 && rc != -EEXIST)
-        return (int) rc;
+        return (int)rc;
       fd = open_component (w->at, name);
     }
   if (fd < 0)
@@ -369,7 +369,7 @@ path_open (int root, const char *path, unsigned how)
       else if (rc == -ENOENT && (how & PATH_MAKE_DIRS))
         break;
       else if (rc != -EAGAIN && rc != -EINTR)
-        return (int) rc;
+        return (int)rc;
       if (rc == -EPERM)
         break;
     }

@@ -10,7 +10,7 @@
 #include "archive.h"
 
 #ifndef O_PATH
-#error "asm/fcntl.h without O_PATH"
+#  error "asm/fcntl.h without O_PATH"
 #endif
 
 enum path_how

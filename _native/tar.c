@@ -85,10 +85,10 @@ fill (struct tar_reader *r)
     }
   long n = r->at_end ? 0 : path_read (r->fd, r->buffer + r->end, TAR_BUFFER - r->end);
   if (n < 0)
-    return archive_fail (r->error, ARCHIVE_STEP_READ, (int) n, r->entry.path);
+    return archive_fail (r->error, ARCHIVE_STEP_READ, (int)n, r->entry.path);
   if (n == 0)
     r->at_end = 1;
-  r->end += (size_t) n;
+  r->end += (size_t)n;
   return n;
 }
 
@@ -102,7 +102,7 @@ tar_drain (struct tar_reader *r)
       n = fill (r);
     }
   while (n > 0);
-  return (int) n;
+  return (int)n;
 }
 
 /* Gives up to `most` bytes. Returns the count, or -errno; the stream's end is an error here. */
@@ -119,10 +119,10 @@ take (struct tar_reader *r, uint64_t most, const char **data)
     }
   size_t n = r->end - r->start;
   if (n > most)
-    n = (size_t) most;
+    n = (size_t)most;
   *data = r->buffer + r->start;
   r->start += n;
-  return (long) n;
+  return (long)n;
 }
 
 static int
@@ -133,8 +133,8 @@ skip (struct tar_reader *r, uint64_t count)
     {
       long n = take (r, count, &data);
       if (n < 0)
-        return (int) n;
-      count -= (uint64_t) n;
+        return (int)n;
+      count -= (uint64_t)n;
     }
   return 0;
 }
@@ -147,7 +147,7 @@ take_block (struct tar_reader *r, const char **block)
     {
       long n = fill (r);
       if (n < 0)
-        return (int) n;
+        return (int)n;
       if (n == 0)
         return r->start == r->end ? 0 : corrupt (r, -ENODATA);
     }
@@ -170,7 +170,7 @@ tar_data (struct tar_reader *r, const char **data)
     return 0;
   long n = take (r, r->data_left, data);
   if (n > 0)
-    r->data_left -= (uint64_t) n;
+    r->data_left -= (uint64_t)n;
   return n;
 }
 
@@ -178,7 +178,7 @@ tar_data (struct tar_reader *r, const char **data)
 static int
 parse_number (const char *field, size_t size, int64_t *number)
 {
-  const unsigned char *p = (const unsigned char *) field;
+  const unsigned char *p = (const unsigned char *)field;
   const unsigned char *end = p + size;
   uint64_t n = 0;
   if (*p & 0x80)
@@ -192,16 +192,16 @@ parse_number (const char *field, size_t size, int64_t *number)
             return -EINVAL;
           n = n << 8 | (*p ^ flip);
         }
-      *number = negative ? -(int64_t) n - 1 : (int64_t) n;
+      *number = negative ? -(int64_t)n - 1 : (int64_t)n;
       return 0;
     }
   while (p < end && (*p == ' ' || *p == '\0'))
     p++;
   for (; p < end && *p >= '0' && *p <= '7'; p++)
-    n = n << 3 | (unsigned) (*p - '0');
+    n = n << 3 | (unsigned)(*p - '0');
   while (p < end && (*p == ' ' || *p == '\0'))
     p++;
-  *number = (int64_t) n;
+  *number = (int64_t)n;
   return p == end ? 0 : -EINVAL;
 }
 
@@ -209,9 +209,9 @@ static int
 parse_unsigned (const char *field, size_t size, uint64_t most, uint64_t *number)
 {
   int64_t n;
-  if (parse_number (field, size, &n) < 0 || n < 0 || (uint64_t) n > most)
+  if (parse_number (field, size, &n) < 0 || n < 0 || (uint64_t)n > most)
     return -EINVAL;
-  *number = (uint64_t) n;
+  *number = (uint64_t)n;
   return 0;
 }
 
@@ -225,7 +225,7 @@ parse_decimal (const char **text, const char *end, char stop, uint64_t *number)
     {
       if (n > (SIZE_LIMIT - 9) / 10)
         return -EINVAL;
-      n = n * 10 + (unsigned) (*p++ - '0');
+      n = n * 10 + (unsigned)(*p++ - '0');
     }
   if (p == *text || p == end || *p != stop)
     return -EINVAL;
@@ -237,12 +237,12 @@ parse_decimal (const char **text, const char *end, char stop, uint64_t *number)
 unsigned
 tar_checksum (const struct tar_header *h)
 {
-  const unsigned char *p = (const unsigned char *) h;
+  const unsigned char *p = (const unsigned char *)h;
   unsigned sum = 0;
   for (size_t i = 0; i < TAR_BLOCK; i++)
     sum += p[i];
   for (size_t i = 0; i < sizeof h->checksum; i++)
-    sum += ' ' - (unsigned) (unsigned char) h->checksum[i];
+    sum += ' ' - (unsigned)(unsigned char)h->checksum[i];
   return sum;
 }
 
@@ -254,14 +254,14 @@ checksum_matches (const struct tar_header *h)
   if (parse_number (h->checksum, sizeof h->checksum, &said) < 0)
     return 0;
   unsigned sum = tar_checksum (h);
-  if (said == (int64_t) sum)
+  if (said == (int64_t)sum)
     return 1;
-  const signed char *p = (const signed char *) h;
+  const signed char *p = (const signed char *)h;
   int64_t negatives = 0;
   for (size_t i = 0; i < TAR_BLOCK; i++)
     if (p[i] < 0 && !(i >= offsetof (struct tar_header, checksum) && i < offsetof (struct tar_header, type)))
       negatives++;
-  return said == (int64_t) sum - 256 * negatives;
+  return said == (int64_t)sum - 256 * negatives;
 }
 
 static int
@@ -311,7 +311,7 @@ parse_sparse_map (struct tar_reader *r, struct extended *x, const char *value, c
       uint64_t size;
       if (parse_decimal (&value, end, ',', &offset) < 0)
         return corrupt (r, -EINVAL);
-      char stop = memchr (value, ',', (size_t) (end - value)) != NULL ? ',' : '\n';
+      char stop = memchr (value, ',', (size_t)(end - value)) != NULL ? ',' : '\n';
       if (parse_decimal (&value, end, stop, &size) < 0)
         return corrupt (r, -EINVAL);
       int rc = add_extent (r, x, offset, size);
@@ -347,7 +347,7 @@ parse_sparse (struct tar_reader *r, struct extended *x, const char *key, const c
   if (strcmp (key, "name") == 0)
     {
       x->has |= HAS_SPARSE_NAME;
-      return take_name (r, r->entry.path, value, (size_t) (end - value) - 1);
+      return take_name (r, r->entry.path, value, (size_t)(end - value) - 1);
     }
   if (strcmp (key, "map") == 0)
     return parse_sparse_map (r, x, value, end);
@@ -382,7 +382,7 @@ parse_time (struct extended *x, const char *p, const char *end)
     {
       if (seconds > SIZE_LIMIT / 16)
         return -EINVAL;
-      seconds = seconds * 10 + (unsigned) (*p - '0');
+      seconds = seconds * 10 + (unsigned)(*p - '0');
     }
   uint32_t ns = 0;
   if (p == digits)
@@ -391,11 +391,11 @@ parse_time (struct extended *x, const char *p, const char *end)
     {
       p++;
       for (uint32_t unit = 100000000; *p >= '0' && *p <= '9'; p++, unit /= 10)
-        ns += unit * (unsigned) (*p - '0');
+        ns += unit * (unsigned)(*p - '0');
     }
   if (*p != '\n')
     return -EINVAL;
-  x->mtime = negative ? -(int64_t) seconds : (int64_t) seconds;
+  x->mtime = negative ? -(int64_t)seconds : (int64_t)seconds;
   x->mtime_ns = ns;
   if (negative && ns > 0)
     {
@@ -426,7 +426,7 @@ parse_xattr (struct tar_reader *r, const char *name, const char *value, size_t s
 static int
 parse_record (struct tar_reader *r, struct extended *x, const char *key, const char *value, const char *end)
 {
-  size_t size = (size_t) (end - value) - 1;
+  size_t size = (size_t)(end - value) - 1;
   if (text_starts (key, "SCHILY.xattr."))
     return parse_xattr (r, key + 13, value, size);
   if (text_starts (key, "GNU.sparse."))
@@ -484,11 +484,11 @@ read_meta (struct tar_reader *r, uint64_t size, char *to, uint64_t most)
   long n;
   while ((n = tar_data (r, &data)) > 0)
     {
-      memcpy (to, data, (size_t) n);
+      memcpy (to, data, (size_t)n);
       to += n;
     }
   *to = '\0';
-  return n < 0 ? (int) n : skip_rest (r);
+  return n < 0 ? (int)n : skip_rest (r);
 }
 
 /* Records "LENGTH KEY=VALUE\n", LENGTH being that of the whole. */
@@ -499,14 +499,14 @@ parse_pax (struct tar_reader *r, struct extended *x, char *p, char *end)
     {
       const char *text = p;
       uint64_t length;
-      if (parse_decimal (&text, end, ' ', &length) < 0 || length > (uint64_t) (end - p))
+      if (parse_decimal (&text, end, ' ', &length) < 0 || length > (uint64_t)(end - p))
         return corrupt (r, -EINVAL);
       char *stop = p + length;
       if (text >= stop || stop[-1] != '\n')
         return corrupt (r, -EINVAL);
       char *key = p + (text - p);
-      char *equals = memchr (key, '=', (size_t) (stop - key));
-      if (equals == NULL || equals == key || memchr (key, '\0', (size_t) (equals - key)) != NULL)
+      char *equals = memchr (key, '=', (size_t)(stop - key));
+      if (equals == NULL || equals == key || memchr (key, '\0', (size_t)(equals - key)) != NULL)
         return corrupt (r, -EINVAL);
       *equals = '\0';
       int rc = parse_record (r, x, key, equals + 1, stop);
@@ -521,10 +521,10 @@ parse_pax (struct tar_reader *r, struct extended *x, char *p, char *end)
 static int
 parse_long_name (struct tar_reader *r, uint64_t size, char *to)
 {
-  int rc = read_meta (r, size, r->long_name, (uint64_t) r->limits.path + 1);
+  int rc = read_meta (r, size, r->long_name, (uint64_t)r->limits.path + 1);
   if (rc < 0)
     return rc;
-  return take_name (r, to, r->long_name, text_length (r->long_name, (size_t) size));
+  return take_name (r, to, r->long_name, text_length (r->long_name, (size_t)size));
 }
 
 /* Up to four or more extents of old GNU headers; an empty one ends them. */
@@ -627,8 +627,7 @@ finish_sparse (struct tar_reader *r, struct extended *x)
   for (size_t i = 0; i < x->extents; i++)
     sum += r->extent[i].size;
   const struct tar_extent *last = x->extents > 0 ? &r->extent[x->extents - 1] : NULL;
-  if (x->half || sum != r->data_left || !(x->has & HAS_REAL_SIZE)
-      || (last != NULL && last->offset + last->size > x->real_size))
+  if (x->half || sum != r->data_left || !(x->has & HAS_REAL_SIZE) || (last != NULL && last->offset + last->size > x->real_size))
     return corrupt (r, -EINVAL);
   e->sparse = 1;
   e->extents = x->extents;
@@ -652,7 +651,7 @@ header_name (struct tar_entry *e, const struct tar_header *h)
   /* GNU's magic is "ustar  \0", and it has no prefix; star's prefix is shorter, with times behind it. */
   if (memcmp (h->magic, "ustar", 6) == 0 && h->prefix[0] != '\0')
     {
-      size_t size = memcmp ((const char *) h + 508, "tar", 4) == 0 ? 131 : sizeof h->prefix;
+      size_t size = memcmp ((const char *)h + 508, "tar", 4) == 0 ? 131 : sizeof h->prefix;
       copy_field (e->path, h->prefix, size);
       n = strlen (e->path);
       e->path[n++] = '/';
@@ -673,8 +672,7 @@ header_numbers (struct tar_reader *r, const struct tar_header *h, struct extende
   int is_device = h->type == TAR_CHAR || h->type == TAR_BLOCK_DEVICE;
   if (parse_unsigned (h->mode, sizeof h->mode, UINT32_MAX, &mode) < 0
       || parse_unsigned (h->uid, sizeof h->uid, INT64_MAX, &uid) < 0
-      || parse_unsigned (h->gid, sizeof h->gid, INT64_MAX, &gid) < 0
-      || parse_number (h->mtime, sizeof h->mtime, &mtime) < 0
+      || parse_unsigned (h->gid, sizeof h->gid, INT64_MAX, &gid) < 0 || parse_number (h->mtime, sizeof h->mtime, &mtime) < 0
       || (is_device && parse_unsigned (h->major, sizeof h->major, 0xfff, &major) < 0)
       || (is_device && parse_unsigned (h->minor, sizeof h->minor, 0xfffff, &minor) < 0))
     return corrupt (r, -EINVAL);
@@ -683,11 +681,11 @@ header_numbers (struct tar_reader *r, const struct tar_header *h, struct extende
   /* The last one means "leave it" to chown. */
   if (uid >= UINT32_MAX || gid >= UINT32_MAX)
     return corrupt (r, -EINVAL);
-  e->mode = (uint32_t) mode & 07777;
-  e->uid = (uint32_t) uid;
-  e->gid = (uint32_t) gid;
-  e->major = (uint32_t) major;
-  e->minor = (uint32_t) minor;
+  e->mode = (uint32_t)mode & 07777;
+  e->uid = (uint32_t)uid;
+  e->gid = (uint32_t)gid;
+  e->major = (uint32_t)major;
+  e->minor = (uint32_t)minor;
   e->mtime = x->has & HAS_MTIME ? x->mtime : mtime;
   e->mtime_ns = x->has & HAS_MTIME ? x->mtime_ns : 0;
   return 0;
@@ -736,7 +734,7 @@ parse_entry (struct tar_reader *r, const struct tar_header *h, struct extended *
   if (e->type != TAR_FILE && e->type != 0)
     size = 0;
   if (h->type == 'S')
-    rc = parse_old_sparse (r, x, (const char *) h);
+    rc = parse_old_sparse (r, x, (const char *)h);
   if (rc < 0)
     return rc;
   expect_data (r, size);
@@ -756,7 +754,7 @@ parse_entry (struct tar_reader *r, const struct tar_header *h, struct extended *
 static int
 parse_header (struct tar_reader *r, const char *block, struct extended *x)
 {
-  const struct tar_header *h = (const struct tar_header *) block;
+  const struct tar_header *h = (const struct tar_header *)block;
   uint64_t size;
   if (!checksum_matches (h))
     return corrupt (r, -EINVAL);

@@ -7,7 +7,7 @@
 #include "walk.h"
 
 #ifndef __NR_fchmodat2
-#define __NR_fchmodat2 452
+#  define __NR_fchmodat2 452
 #endif
 
 enum
@@ -70,7 +70,7 @@ list_again (struct listing *l)
 {
   list_begin (l, l->fd);
   long rc = sys (lseek, l->fd, 0, 0);
-  return rc < 0 ? (int) rc : 0;
+  return rc < 0 ? (int)rc : 0;
 }
 
 /* Goes to the next entry. Returns 1, 0 at the end, -errno. */
@@ -83,11 +83,11 @@ list_next (struct listing *l)
         {
           long n = sys (getdents64, l->fd, l->entries, sizeof l->entries);
           if (n <= 0)
-            return n == -ENOENT ? 0 : (int) n;
-          l->used = (size_t) n;
+            return n == -ENOENT ? 0 : (int)n;
+          l->used = (size_t)n;
           l->next = 0;
         }
-      l->current = (struct path_dirent *) (l->entries + l->next);
+      l->current = (struct path_dirent *)(l->entries + l->next);
       l->next += l->current->size;
     }
   while (path_is_dots (l->current->name));
@@ -104,16 +104,16 @@ identity_of (const struct statx *st)
 static int
 unlock_directory (int dir, const char *name)
 {
-  CLOSED int fd = (int) sys (openat, dir, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0);
+  CLOSED int fd = (int)sys (openat, dir, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0);
   if (fd < 0)
     return fd;
   long rc = sys (fchmodat2, fd, "", 0700, AT_EMPTY_PATH);
   if (rc != -ENOSYS && rc != -EPERM)
-    return (int) rc;
+    return (int)rc;
   char link[40];
   size_t n = text_copy (link, sizeof link, "/proc/self/fd/");
-  text_number (link + n, (uint64_t) fd);
-  return (int) sys (fchmodat, AT_FDCWD, link, 0700);
+  text_number (link + n, (uint64_t)fd);
+  return (int)sys (fchmodat, AT_FDCWD, link, 0700);
 }
 
 static int
@@ -123,7 +123,7 @@ open_directory (int dir, const char *name)
   long fd = sys (openat, dir, name, flags, 0);
   if (fd == -EACCES && unlock_directory (dir, name) == 0)
     fd = sys (openat, dir, name, flags, 0);
-  return (int) fd;
+  return (int)fd;
 }
 
 /* Returns 0 also if it is gone. */
@@ -133,7 +133,7 @@ unlink_in (int dir, const char *name, int flags)
   long rc = sys (unlinkat, dir, name, flags);
   if (rc == -EACCES && sys (fchmod, dir, 0700) == 0)
     rc = sys (unlinkat, dir, name, flags);
-  return rc == -ENOENT ? 0 : (int) rc;
+  return rc == -ENOENT ? 0 : (int)rc;
 }
 
 /* Moves a directory that is too deep up to the top. */
@@ -149,7 +149,7 @@ move_up (struct remover *r, int dir, const char *name)
       if (rc == -EEXIST)
         continue;
       r->look_again = 1;
-      return (int) rc;
+      return (int)rc;
     }
 }
 
@@ -208,7 +208,7 @@ static int
 go_up_by_dots (struct remover *r)
 {
   struct listing *l = frame_at (r, r->depth);
-  CLOSED int fd = (int) sys (openat, l->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  CLOSED int fd = (int)sys (openat, l->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (fd < 0)
     return fd;
   struct statx st;

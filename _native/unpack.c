@@ -8,13 +8,13 @@
 #include "tar.h"
 
 #ifndef __NR_fchmodat2
-#define __NR_fchmodat2 452
+#  define __NR_fchmodat2 452
 #endif
 
 enum
 {
-  DIRS = 64,      /* directories kept open */
-  TRIES = 16,     /* to make an entry while something else keeps taking its place */
+  DIRS = 64,  /* directories kept open */
+  TRIES = 16, /* to make an entry while something else keeps taking its place */
   NAME_MAX = 255,
   TIMES_SIZE = 262144
 };
@@ -51,11 +51,11 @@ struct unpacker
   struct unpack_result *result;
   uint64_t uses;
   struct dir *recent;
-  int parent;        /* where the current entry goes, owned by a dir; -1 for the root itself */
-  const char *name;  /* its last component */
+  int parent;       /* where the current entry goes, owned by a dir; -1 for the root itself */
+  const char *name; /* its last component */
   size_t path_size;
-  int spill;         /* a file without a name for full dir_times; -1 if none was needed */
-  int hid_whiteout;  /* what the current entry replaced was a whiteout */
+  int spill;        /* a file without a name for full dir_times; -1 if none was needed */
+  int hid_whiteout; /* what the current entry replaced was a whiteout */
   char path[ARCHIVE_PATH_MAX + 1];
   char target[ARCHIVE_PATH_MAX + 1];
   struct dir dir[DIRS];
@@ -84,7 +84,7 @@ hash_path (const char *path, size_t size)
 {
   uint32_t h = 2166136261u;
   for (size_t i = 0; i < size; i++)
-    h = (h ^ (unsigned char) path[i]) * 16777619u;
+    h = (h ^ (unsigned char)path[i]) * 16777619u;
   return h;
 }
 
@@ -190,7 +190,7 @@ clean_path (char *to, const char *from)
       from += n;
     }
   to[size] = '\0';
-  return (long) size;
+  return (long)size;
 }
 
 /* Where the last component of a clean path starts. */
@@ -207,12 +207,12 @@ locate (struct unpacker *u, char *path, const char *from, int *dir, const char *
 {
   long size = clean_path (path, from);
   if (size < 0)
-    return fail (u, size == -EXDEV ? ARCHIVE_STEP_ESCAPE : ARCHIVE_STEP_LIMIT, (int) size);
+    return fail (u, size == -EXDEV ? ARCHIVE_STEP_ESCAPE : ARCHIVE_STEP_LIMIT, (int)size);
   *dir = -1;
   *name = path + size;
   if (size == 0)
     return 0;
-  size_t start = name_start (path, (size_t) size);
+  size_t start = name_start (path, (size_t)size);
   *name = path + start;
   *dir = dir_open (u, path, start > 0 ? start - 1 : 0, how);
   return *dir < 0 ? fail (u, ARCHIVE_STEP_RESOLVE, *dir) : 0;
@@ -243,20 +243,20 @@ make_room (struct unpacker *u, int directory)
   if (was_directory)
     {
       dirs_forget (u);
-      u->parent = dir_open (u, u->path, u->name > u->path ? (size_t) (u->name - u->path) - 1 : 0, PATH_DIRECTORY);
+      u->parent = dir_open (u, u->path, u->name > u->path ? (size_t)(u->name - u->path) - 1 : 0, PATH_DIRECTORY);
       if (u->parent < 0)
         return fail (u, ARCHIVE_STEP_RESOLVE, u->parent);
       rc = tree_remove (u->parent, u->name, &u->result->error);
       return rc < 0 ? fail (u, ARCHIVE_STEP_REMOVE, rc) : 0;
     }
-  rc = (int) sys (unlinkat, u->parent, u->name, 0);
+  rc = (int)sys (unlinkat, u->parent, u->name, 0);
   if (rc < 0 && rc != -ENOENT && rc != -EISDIR)
     return rc == -EBUSY ? rc : fail (u, ARCHIVE_STEP_REMOVE, rc);
   u->hid_whiteout |= path_is_whiteout (&st);
   if (!S_ISLNK (st.stx_mode))
     return 0;
   dirs_forget (u);
-  u->parent = dir_open (u, u->path, u->name > u->path ? (size_t) (u->name - u->path) - 1 : 0, PATH_DIRECTORY);
+  u->parent = dir_open (u, u->path, u->name > u->path ? (size_t)(u->name - u->path) - 1 : 0, PATH_DIRECTORY);
   return u->parent < 0 ? fail (u, ARCHIVE_STEP_RESOLVE, u->parent) : 0;
 }
 
@@ -283,7 +283,7 @@ set_xattrs (struct unpacker *u, int fd)
       if (rc == -EPERM || rc == -EOPNOTSUPP)
         u->result->skipped_xattrs++;
       else if (rc < 0)
-        return fail (u, ARCHIVE_STEP_XATTR, (int) rc);
+        return fail (u, ARCHIVE_STEP_XATTR, (int)rc);
     }
   return 0;
 }
@@ -308,12 +308,12 @@ set_attributes (struct unpacker *u, int fd)
     {
       long rc = sys (fchown, fd, uid, gid);
       if (rc < 0)
-        return fail (u, ARCHIVE_STEP_OWNER, (int) rc);
+        return fail (u, ARCHIVE_STEP_OWNER, (int)rc);
     }
   int rc = set_xattrs (u, fd);
   if (rc < 0)
     return rc;
-  rc = (int) sys (fchmod, fd, u->reader.entry.mode);
+  rc = (int)sys (fchmod, fd, u->reader.entry.mode);
   return rc < 0 ? fail (u, ARCHIVE_STEP_MODE, rc) : 0;
 }
 
@@ -323,7 +323,7 @@ set_time (struct unpacker *u, int dir, const char *name)
   const struct tar_entry *e = &u->reader.entry;
   struct __kernel_timespec times[2] = { { e->mtime, e->mtime_ns }, { e->mtime, e->mtime_ns } };
   long rc = sys (utimensat, dir, name, times, name != NULL ? AT_SYMLINK_NOFOLLOW : 0);
-  return rc < 0 ? fail (u, ARCHIVE_STEP_TIME, (int) rc) : 0;
+  return rc < 0 ? fail (u, ARCHIVE_STEP_TIME, (int)rc) : 0;
 }
 
 /* For symlinks and nodes, by name: these calls follow nothing. */
@@ -336,7 +336,7 @@ set_node_attributes (struct unpacker *u)
     {
       long rc = sys (fchownat, u->parent, u->name, uid, gid, AT_SYMLINK_NOFOLLOW);
       if (rc < 0)
-        return fail (u, ARCHIVE_STEP_OWNER, (int) rc);
+        return fail (u, ARCHIVE_STEP_OWNER, (int)rc);
       /* mknod set the mode, and chown took these bits away; before Linux 6.6 they stay lost. */
       if ((u->reader.entry.mode & 07000) && u->reader.entry.type != TAR_SYMLINK)
         sys (fchmodat2, u->parent, u->name, u->reader.entry.mode, AT_SYMLINK_NOFOLLOW);
@@ -351,9 +351,9 @@ static int
 times_open_spill (struct unpacker *u)
 {
   if (u->spill < 0)
-    u->spill = (int) sys (openat, u->root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    u->spill = (int)sys (openat, u->root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (u->spill < 0)
-    u->spill = (int) sys (memfd_create, "pycontainers-times", MFD_CLOEXEC);
+    u->spill = (int)sys (memfd_create, "pycontainers-times", MFD_CLOEXEC);
   return u->spill;
 }
 
@@ -364,7 +364,7 @@ times_spill (struct unpacker *u)
   if (rc >= 0)
     rc = path_write (u->spill, &u->times, sizeof u->times);
   if (rc < 0)
-    return fail (u, ARCHIVE_STEP_TIME, (int) rc);
+    return fail (u, ARCHIVE_STEP_TIME, (int)rc);
   u->times.used = 0;
   return 0;
 }
@@ -373,7 +373,7 @@ static int
 times_add (struct unpacker *u)
 {
   const struct tar_entry *e = &u->reader.entry;
-  struct dir_time t = { e->mtime, e->mtime_ns, (uint32_t) u->path_size };
+  struct dir_time t = { e->mtime, e->mtime_ns, (uint32_t)u->path_size };
   if (sizeof t + u->path_size > sizeof u->times.records - u->times.used)
     {
       int rc = times_spill (u);
@@ -395,13 +395,12 @@ times_set (struct unpacker *u, const struct dir_time *t)
   const char *name = t->size > 0 ? u->path + start : ".";
   CLOSED int fd = dir;
   if (fd >= 0)
-    fd = (int) sys (openat, dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    fd = (int)sys (openat, dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
   if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
     return 0;
-  struct __kernel_timespec times[2]
-      = { { t->seconds, t->nanoseconds }, { t->seconds, t->nanoseconds } };
+  struct __kernel_timespec times[2] = { { t->seconds, t->nanoseconds }, { t->seconds, t->nanoseconds } };
   long rc = fd < 0 ? fd : sys (utimensat, fd, NULL, times, 0);
-  return rc < 0 ? archive_fail (&u->result->error, ARCHIVE_STEP_TIME, (int) rc, u->path) : 0;
+  return rc < 0 ? archive_fail (&u->result->error, ARCHIVE_STEP_TIME, (int)rc, u->path) : 0;
 }
 
 static int
@@ -437,12 +436,12 @@ times_finish (struct unpacker *u)
       size_t have = 0;
       while (have < sizeof u->times)
         {
-          long n = path_read (u->spill, (char *) &u->times + have, sizeof u->times - have);
+          long n = path_read (u->spill, (char *)&u->times + have, sizeof u->times - have);
           if (n < 0)
-            return fail (u, ARCHIVE_STEP_TIME, (int) n);
+            return fail (u, ARCHIVE_STEP_TIME, (int)n);
           if (n == 0)
             return 0;
-          have += (size_t) n;
+          have += (size_t)n;
         }
       rc = times_set_block (u);
       if (rc < 0)
@@ -461,11 +460,11 @@ write_piece (struct unpacker *u, int fd, const char *data, size_t size, int64_t 
       if (n == -EINTR)
         continue;
       if (n <= 0)
-        return fail (u, ARCHIVE_STEP_WRITE, n < 0 ? (int) n : -EIO);
+        return fail (u, ARCHIVE_STEP_WRITE, n < 0 ? (int)n : -EIO);
       data += n;
-      size -= (size_t) n;
+      size -= (size_t)n;
       offset += offset < 0 ? 0 : n;
-      u->result->bytes += (uint64_t) n;
+      u->result->bytes += (uint64_t)n;
     }
   return 0;
 }
@@ -477,11 +476,11 @@ write_whole (struct unpacker *u, int fd)
   long n;
   while ((n = tar_data (&u->reader, &data)) > 0)
     {
-      int rc = write_piece (u, fd, data, (size_t) n, -1);
+      int rc = write_piece (u, fd, data, (size_t)n, -1);
       if (rc < 0)
         return rc;
     }
-  return (int) n;
+  return (int)n;
 }
 
 static int
@@ -496,19 +495,19 @@ write_sparse (struct unpacker *u, int fd)
       while (x.size > 0)
         {
           if (have == 0 && (have = tar_data (&u->reader, &data)) <= 0)
-            return (int) have;
-          size_t n = (uint64_t) have < x.size ? (size_t) have : (size_t) x.size;
-          int rc = write_piece (u, fd, data, n, (int64_t) x.offset);
+            return (int)have;
+          size_t n = (uint64_t)have < x.size ? (size_t)have : (size_t)x.size;
+          int rc = write_piece (u, fd, data, n, (int64_t)x.offset);
           if (rc < 0)
             return rc;
           data += n;
-          have -= (long) n;
+          have -= (long)n;
           x.offset += n;
           x.size -= n;
         }
     }
   long rc = sys (ftruncate, fd, e->size);
-  return rc < 0 ? fail (u, ARCHIVE_STEP_WRITE, (int) rc) : 0;
+  return rc < 0 ? fail (u, ARCHIVE_STEP_WRITE, (int)rc) : 0;
 }
 
 static int
@@ -521,7 +520,7 @@ write_data (struct unpacker *u, int fd)
 static int
 write_in_place (struct unpacker *u)
 {
-  CLOSED int at = (int) sys (openat, u->parent, u->name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+  CLOSED int at = (int)sys (openat, u->parent, u->name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
   struct statx st;
   int rc = at < 0 ? at : path_stat (at, "", &st);
   if (rc == 0 && !S_ISREG (st.stx_mode))
@@ -537,7 +536,7 @@ make_file (struct unpacker *u)
   for (int i = 0; fd == -EEXIST && i < TRIES; i++)
     {
       int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-      fd = (int) sys (openat, u->parent, u->name, flags, u->reader.entry.mode & 0777);
+      fd = (int)sys (openat, u->parent, u->name, flags, u->reader.entry.mode & 0777);
       int rc = fd == -EEXIST ? make_room (u, 0) : 0;
       if (rc == -EBUSY)
         return write_in_place (u);
@@ -558,7 +557,7 @@ static int
 open_made_directory (struct unpacker *u)
 {
   long fd = sys (openat, u->parent, u->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-  return fd < 0 ? fail (u, ARCHIVE_STEP_CREATE, (int) fd) : (int) fd;
+  return fd < 0 ? fail (u, ARCHIVE_STEP_CREATE, (int)fd) : (int)fd;
 }
 
 static int
@@ -584,7 +583,7 @@ make_directory (struct unpacker *u)
         return rc == -EBUSY ? fail (u, ARCHIVE_STEP_REMOVE, rc) : rc;
     }
   if (made < 0)
-    return fail (u, ARCHIVE_STEP_CREATE, (int) made);
+    return fail (u, ARCHIVE_STEP_CREATE, (int)made);
   int fd = open_made_directory (u);
   if (fd < 0)
     return fd;
@@ -610,7 +609,7 @@ make_symlink (struct unpacker *u)
       if (room < 0)
         return room;
     }
-  return rc < 0 ? fail (u, ARCHIVE_STEP_CREATE, (int) rc) : set_node_attributes (u);
+  return rc < 0 ? fail (u, ARCHIVE_STEP_CREATE, (int)rc) : set_node_attributes (u);
 }
 
 /* True if the entry is already the file that it is to be a link of. */
@@ -647,7 +646,7 @@ make_hard_link (struct unpacker *u)
       if (room < 0)
         return room;
     }
-  return rc < 0 ? fail (u, ARCHIVE_STEP_LINK, (int) rc) : 0;
+  return rc < 0 ? fail (u, ARCHIVE_STEP_LINK, (int)rc) : 0;
 }
 
 static int
@@ -670,7 +669,7 @@ make_node (struct unpacker *u)
         return room;
     }
   if (rc < 0)
-    return fail (u, kind == S_IFIFO ? ARCHIVE_STEP_CREATE : ARCHIVE_STEP_DEVICE, (int) rc);
+    return fail (u, kind == S_IFIFO ? ARCHIVE_STEP_CREATE : ARCHIVE_STEP_DEVICE, (int)rc);
   return set_node_attributes (u);
 }
 
@@ -681,10 +680,10 @@ static int
 make_marked_whiteout (struct unpacker *u, const char *name)
 {
   int userxattr = flag (u, UNPACK_USERXATTR);
-  CLOSED int dir = (int) sys (openat, u->parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  CLOSED int dir = (int)sys (openat, u->parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (dir < 0)
     return fail (u, ARCHIVE_STEP_RESOLVE, dir);
-  CLOSED int fd = (int) sys (openat, dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0);
+  CLOSED int fd = (int)sys (openat, dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0);
   if (fd < 0)
     return fd == -EEXIST ? 0 : fail (u, ARCHIVE_STEP_CREATE, fd);
   int rc = path_set_overlay_mark (fd, "whiteout", 'y', userxattr);
@@ -696,7 +695,7 @@ make_marked_whiteout (struct unpacker *u, const char *name)
 static int
 mark_directory_opaque (struct unpacker *u, const char *name)
 {
-  CLOSED int fd = (int) sys (openat, u->parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+  CLOSED int fd = (int)sys (openat, u->parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
   if (fd == -ENOTDIR || fd == -ELOOP)
     return 0;
   return fd < 0 ? fail (u, ARCHIVE_STEP_CREATE, fd) : mark_opaque (u, fd);
@@ -719,7 +718,7 @@ make_whiteout (struct unpacker *u)
     return mark_directory_opaque (u, name);
   if (rc == -EPERM)
     return make_marked_whiteout (u, name);
-  return rc < 0 ? fail (u, ARCHIVE_STEP_DEVICE, (int) rc) : 0;
+  return rc < 0 ? fail (u, ARCHIVE_STEP_DEVICE, (int)rc) : 0;
 }
 
 static int
@@ -729,7 +728,7 @@ set_root (struct unpacker *u)
     return fail (u, ARCHIVE_STEP_CORRUPT, -EINVAL);
   if (!flag (u, UNPACK_ROOT_ENTRY))
     return 0;
-  CLOSED int fd = (int) sys (openat, u->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  CLOSED int fd = (int)sys (openat, u->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (fd < 0)
     return fail (u, ARCHIVE_STEP_OPEN, fd);
   int rc = set_attributes (u, fd);
@@ -743,8 +742,7 @@ check_limits (struct unpacker *u)
   const struct tar_reader *r = &u->reader;
   if (o->max_entries > 0 && u->result->entries >= o->max_entries)
     return fail (u, ARCHIVE_STEP_LIMIT, -E2BIG);
-  if ((o->max_size > 0 && r->entry.size > o->max_size)
-      || (o->max_bytes > 0 && r->data_left > o->max_bytes - u->result->bytes))
+  if ((o->max_size > 0 && r->entry.size > o->max_size) || (o->max_bytes > 0 && r->data_left > o->max_bytes - u->result->bytes))
     return fail (u, ARCHIVE_STEP_LIMIT, -EFBIG);
   u->result->entries++;
   return 0;

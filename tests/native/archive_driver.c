@@ -30,7 +30,7 @@ number (const char *key)
   const char *text = option (key);
   uint64_t n = 0;
   for (; text != NULL && *text >= '0' && *text <= '9'; text++)
-    n = n * 10 + (unsigned) (*text - '0');
+    n = n * 10 + (unsigned)(*text - '0');
   return n;
 }
 
@@ -67,10 +67,10 @@ run_unpack (struct archive_error *error)
 {
   static struct unpack_result result;
   struct unpack_options options = {
-    .flags = (uint32_t) number ("flags"),
-    .uid = (uint32_t) number ("uid"),
-    .gid = (uint32_t) number ("gid"),
-    .max_path = (uint32_t) number ("max_path"),
+    .flags = (uint32_t)number ("flags"),
+    .uid = (uint32_t)number ("uid"),
+    .gid = (uint32_t)number ("gid"),
+    .max_path = (uint32_t)number ("max_path"),
     .max_entries = number ("max_entries"),
     .max_bytes = number ("max_bytes"),
     .max_size = number ("max_size"),
@@ -89,9 +89,9 @@ static int
 run_pack (struct archive_error *error)
 {
   struct pack_options options = {
-    .flags = (uint32_t) number ("flags"),
-    .uid = (uint32_t) number ("uid"),
-    .gid = (uint32_t) number ("gid"),
+    .flags = (uint32_t)number ("flags"),
+    .uid = (uint32_t)number ("uid"),
+    .gid = (uint32_t)number ("gid"),
     .name = option ("name"),
   };
   return archive_pack (3, option ("path"), 1, &options, error);
@@ -101,7 +101,7 @@ static int
 run_diff (struct archive_error *error)
 {
   static const int lowers[] = { 4, 5, 6, 7, 8, 9 };
-  return tree_diff (3, lowers, number ("lowers"), 1, (uint32_t) number ("flags"), error);
+  return tree_diff (3, lowers, number ("lowers"), 1, (uint32_t)number ("flags"), error);
 }
 
 static int
@@ -136,14 +136,14 @@ driver_main (long *stack)
 {
   static struct archive_error error;
   struct sigaction ignore = { .sa_handler = SIG_IGN };
-  words = (char **) (stack + 1);
+  words = (char **)(stack + 1);
   sys (rt_sigaction, SIGPIPE, &ignore, NULL, 8);
   if (number ("no_openat2") > 0)
-    forbid_openat2 ((unsigned) number ("no_openat2"));
+    forbid_openat2 ((unsigned)number ("no_openat2"));
   int rc = run (words[1], &error);
   say (archive_step_name (error.step));
   say (":");
-  say_number ((uint64_t) error.error);
+  say_number ((uint64_t)error.error);
   say (error.path);
   say ("\n");
   sys (exit_group, rc == 0 ? 0 : 1);
