@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         def __init__(
             self, of_image: Callable[[type[Container]], OfImage], of_container: Callable[[Container], OfContainer]
         ) -> None: ...
+
         @overload
         def __get__(self, instance: None, owner: type[Container]) -> OfImage: ...
         @overload
@@ -81,12 +82,14 @@ if TYPE_CHECKING:
     class RemoveImage(Protocol):
         """An image's `remove`."""
 
-        def __call__(self, *, force: bool = False) -> Removed: ...
+        def __call__(self, *, force: bool = False) -> Removed:
+            """Remove it."""
 
     class RemoveContainer(Protocol):
         """A container's `remove`."""
 
-        def __call__(self, *, force: bool = False, volumes: bool = False) -> Removed: ...
+        def __call__(self, *, force: bool = False, volumes: bool = False) -> Removed:
+            """Remove it."""
 
     class both_methods(Generic[ImageArgs, OfImage, ContainerArgs, OfContainer]):
         """A method of images and of containers."""
@@ -153,7 +156,7 @@ class _Handle:
 
 def _image_id(cls: type[Container]) -> str:
     """`sha256:` and 64 digits."""
-    return cls._record().id
+    return cls._image_id()
 
 
 def _container_id(self: Container) -> str:
@@ -163,7 +166,7 @@ def _container_id(self: Container) -> str:
 
 def _image_short_id(cls: type[Container]) -> str:
     """The id's first 12 digits."""
-    return _short(cls._record().id)
+    return _short(cls._image_id())
 
 
 def _container_short_id(self: Container) -> str:

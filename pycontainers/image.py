@@ -90,7 +90,7 @@ class Image(ABCMeta):
 
         `source` is a directory, or a tar (plain, gzip, xz, zstd) by its path, its URL or an open binary file. `config`
         is what the image shall say of its containers. Atomic. Raises `CorruptArchive`, `StoreFull`, `InvalidReference`,
-        `InvalidSpec` if there is no such source.
+        `NotFound` if there is no such source.
         """
         from pycontainers.backend import Capability
         from pycontainers.backend import ImageRecord
@@ -308,6 +308,13 @@ class Image(ABCMeta):
 
             raise InvalidSpec(f"engine: {cls.__name__} is an image of {source.engine!r}, not of {engine!r}")
         return source.engine
+
+    def _image_id(cls) -> str:
+        """The image's id: for ever the same if an engine gave the class, asked each time if it names a reference."""
+        source = cls._source()
+        while isinstance(source, Image):
+            source = source._source()
+        return source.id if isinstance(source, Bound) else cls._record().id
 
     def _image_ref(cls) -> str:
         """The id or reference by which the engine finds the image. Raises `InvalidType` if the class names none."""

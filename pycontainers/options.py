@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import TypedDict
 from typing import Union
 
@@ -20,8 +21,10 @@ Texts = Union[str, Iterable[str]]
 Pairs = Union[Mapping[str, Union[str, int, float, PathLike[str]]], Iterable[str]]
 #: A host address, a host port, both; None picks a port.
 HostPort = Union[int, None, tuple[str, Union[int, None]]]
-Volumes = Union[Mapping[Text, Union[Text, tuple[Text, str]]], Mapping[str, Union[Text, tuple[Text, str]]],
-                Mapping[str, str], Iterable[Union[str, Mount]]]
+Volumes = Union[
+    Mapping[str, Union[Text, tuple[Text, str]]], Mapping[Path, Union[Text, tuple[Text, str]]],
+    Mapping[Text, Union[Text, tuple[Text, str]]], Iterable[Union[str, Mount]],
+]
 
 
 class ContainerOptions(TypedDict, total=False):

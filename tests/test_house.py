@@ -44,7 +44,7 @@ LAYERS = [
 #: Imported upwards for a type's name alone, under TYPE_CHECKING: a record that is shown, an object that is handed out.
 UPWARDS_FOR_TYPING = {("dockerapi", "backend"), ("engine", "image"), ("waiting", "container")}
 #: All that a backend sees of the API.
-BACKENDS_SEE = {"backend", "dockerapi", "errors", "naming", "oci", "spec"}
+BACKENDS_SEE = {"backend", "dockerapi", "effective", "errors", "naming", "oci", "spec"}
 #: Foreign packages that only one part may import.
 ONLY_IN = {"click": {"cli"}, "rich": {"cli"}, "cffi": {"_native"}, "docker": {"backends"}}
 #: Environment variables are read by the command line, and once for the default engine and the user's own store.
@@ -311,7 +311,8 @@ def test_entry_points_can_be_loaded() -> None:
     ours = [e for e in importlib.metadata.distribution("pycontainers").entry_points if e.value.startswith("pycontainers")]
     found = {(e.group, e.name): e.load() for e in ours}
 
-    assert found.keys() == {("console_scripts", "pycontainers"), ("pycontainers", "memory"), ("pycontainers", "native")}
+    assert found.keys() == {("console_scripts", "pycontainers"), ("pycontainers", "memory"), ("pycontainers", "native"),
+                            ("pytest11", "pycontainers-kit")}
     for name in ("memory", "native"):
         assert callable(found["pycontainers", name].pycontainers_backend)
 

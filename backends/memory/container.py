@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import evolve
 
-from pycontainers import dockerapi
+from pycontainers import effective
 from pycontainers.backend import STDERR
 from pycontainers.backend import STDOUT
 from pycontainers.backend import ContainerRecord
@@ -176,7 +176,7 @@ class MemoryContainer:
 
     def _environment(self, home: str) -> dict[str, str]:
         hostname = self.spec.hostname or self.id[:12]
-        return {"PATH": _PATH, "HOSTNAME": hostname, "HOME": home, **dockerapi.environment(self.spec, self.image.config)}
+        return {"PATH": _PATH, "HOSTNAME": hostname, "HOME": home, **effective.environment(self.spec, self.image.config)}
 
     def begin(self, stdio: Stdio) -> None:
         """Start its command. Raises `InvalidState`, `StartFailed`."""
@@ -191,7 +191,7 @@ class MemoryContainer:
             self._begin(stdio)
 
     def _begin(self, stdio: Stdio) -> None:
-        argv = [*dockerapi.command_line(self.spec, self.image.config)]
+        argv = [*effective.command_line(self.spec, self.image.config)]
         if not argv:
             raise InvalidSpec("no command specified: the image has none, and none was given")
         group = Group(self.tree, self.spec.hostname or self.id[:12])

@@ -284,12 +284,13 @@ class Process:
     def wait(self, child: Process, *, interruptible: bool = False) -> int | None:
         """Wait for another process and return its exit code; None if a handled signal came first."""
         with self.group.lock:
-            while child.exit_code is None:
-                self.check()
+            while True:
+                self.check()  # It may wait too, and the child end meanwhile.
+                if child.exit_code is not None:
+                    return child.exit_code
                 if interruptible and self.pending:
                     return None
                 self.group.lock.wait()
-            return child.exit_code
 
     def ready(self, fd: int, event: int) -> None:
         """Wait until a descriptor can be read or written."""

@@ -432,9 +432,10 @@ def _nc(process: Process, argv: list[str]) -> int:
     try:
         while True:
             with group.lock:
+                process.check()
                 while not waiting:
-                    process.check()
                     group.lock.wait()
+                    process.check()
                 connection = Descriptor(waiting.pop(0))
             try:
                 if command is None:

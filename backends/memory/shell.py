@@ -401,9 +401,12 @@ class Shell:
                 if self._body(parts[2]):
                     break
         else:
+            status = 0
             while (self._test(parts[0]) == 0) == (node.kind == "while"):
                 if self._body(parts[1]):
                     break
+                status = self.status
+            self.status = status
 
     def _test(self, node: object) -> int:
         errexit, self.errexit = self.errexit, False
