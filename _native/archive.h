@@ -63,7 +63,7 @@ enum unpack_flag
   UNPACK_SAME_KIND = 32,      /* fail with EISDIR or ENOTDIR rather than put a file for a directory or the reverse */
   UNPACK_EMPTY_DEVICES = 64,  /* an empty file for each device */
   UNPACK_SKIP_DEVICES = 128,  /* nothing for each device */
-  UNPACK_ROOT_ENTRY = 256,    /* the archive's entry of the root itself sets the root's owner, mode and time */
+  UNPACK_ROOT_ENTRY = 256,    /* the archive's entry `./` sets the owner, mode and time of the directory unpacked to */
   UNPACK_NEED_END = 512       /* an archive that ends without its two blocks of zeros is truncated */
 };
 
@@ -78,6 +78,7 @@ struct unpack_options
   uint64_t max_bytes;   /* bytes written as file data, altogether; holes count nothing */
   uint64_t max_size;    /* size of one file, holes included */
   uint64_t max_xattr;   /* bytes of extended attributes of one entry */
+  const char *base;     /* the directory below the root that names start in, which must exist; NULL for the root */
 };
 
 struct unpack_result
@@ -92,7 +93,7 @@ struct unpack_result
 /* Unpacks the uncompressed tar stream `tar_fd` below the directory `root_fd`: ustar, GNU and PAX with long names, large
    numbers, sparse files, hard links, devices, times to the nanosecond, and of extended attributes user.*,
    security.capability and POSIX ACLs. What exists is replaced, never written through; a file that is a mount point is
-   written in place. `..` that leads out fails, a leading slash is dropped, symlinks on the way are followed inside the
+   written in place. `..` that leads out of the root, or of `base`, fails, a leading slash is dropped, symlinks on the way are followed inside the
    root, missing directories are made. After its end the stream is read until its own end.
    Not atomic: after a failure the root holds a part. Returns 0, or -errno with result->error filled. */
 int archive_unpack (int tar_fd, int root_fd, const struct unpack_options *options, struct unpack_result *result);

@@ -264,11 +264,9 @@ remove_directory (struct remover *r, int dir, const char *name)
   r->retries = 0;
   r->look_again = 0;
   r->way[0] = identity_of (&r->top);
-  for (size_t i = 0; i < FRAMES; i++)
-    list_begin (&r->frame[i], -1);
   list_begin (&r->frame[0], path_steal (&top));
   rc = remove_all (r);
-  for (size_t i = 0; i < FRAMES; i++)
+  for (size_t i = 0; i <= r->depth && i < FRAMES; i++)
     path_close (&r->frame[i].fd);
   return rc < 0 ? rc : unlink_in (dir, name, AT_REMOVEDIR);
 }

@@ -56,6 +56,8 @@ struct unpacker
   size_t path_size;
   int spill;        /* a file without a name for full dir_times; -1 if none was needed */
   int hid_whiteout; /* what the current entry replaced was a whiteout */
+  size_t base_size;
+  char base[ARCHIVE_PATH_MAX + 1];
   char path[ARCHIVE_PATH_MAX + 1];
   char target[ARCHIVE_PATH_MAX + 1];
   struct dir dir[DIRS];
@@ -157,42 +159,6 @@ dir_open (struct unpacker *u, const char *path, size_t size, unsigned how)
   return d->fd;
 }
 
-/* Drops what says nothing (slashes, `.`) and resolves `..`. Returns the size, or -errno. */
-static long
-clean_path (char *to, const char *from)
-{
-  size_t size = 0;
-  for (;;)
-    {
-      while (*from == '/')
-        from++;
-      size_t n = 0;
-      while (from[n] != '\0' && from[n] != '/')
-        n++;
-      if (n == 0)
-        break;
-      if (n == 2 && from[0] == '.' && from[1] == '.')
-        {
-          if (size == 0)
-            return -EXDEV;
-          while (size > 0 && to[--size] != '/')
-            ;
-        }
-      else if (n > NAME_MAX)
-        return -ENAMETOOLONG;
-      else if (n != 1 || from[0] != '.')
-        {
-          if (size > 0)
-            to[size++] = '/';
-          memcpy (to + size, from, n);
-          size += n;
-        }
-      from += n;
-    }
-  to[size] = '\0';
-  return (long)size;
-}
-
 /* Where the last component of a clean path starts. */
 static size_t
 name_start (const char *path, size_t size)
@@ -202,15 +168,63 @@ name_start (const char *path, size_t size)
   return size;
 }
 
+/* Puts one component behind a clean path, or takes one off for `..`, but none of the first `least` bytes. Returns the new
+   size, or -errno. */
+static long
+add_component (char *to, size_t size, size_t least, const char *name, size_t n)
+{
+  if (n == 1 && name[0] == '.')
+    return (long)size;
+  if (n == 2 && name[0] == '.' && name[1] == '.')
+    {
+      if (size == least)
+        return -EXDEV;
+      size = name_start (to, size);
+      return (long)(size > 0 ? size - 1 : 0);
+    }
+  if (n > NAME_MAX || size + 1 + n > ARCHIVE_PATH_MAX)
+    return -ENAMETOOLONG;
+  if (size > 0)
+    to[size++] = '/';
+  memcpy (to + size, name, n);
+  return (long)(size + n);
+}
+
+/* Puts a path behind the clean one to[0..size): without what says nothing (slashes, `.`), with `..` resolved. Returns the
+   size, or -errno. */
+static long
+clean_path (char *to, size_t size, const char *from)
+{
+  size_t least = size;
+  for (;;)
+    {
+      while (*from == '/')
+        from++;
+      size_t n = 0;
+      while (from[n] != '\0' && from[n] != '/')
+        n++;
+      if (n == 0)
+        break;
+      long rc = add_component (to, size, least, from, n);
+      if (rc < 0)
+        return rc;
+      size = (size_t)rc;
+      from += n;
+    }
+  to[size] = '\0';
+  return (long)size;
+}
+
 static int
 locate (struct unpacker *u, char *path, const char *from, int *dir, const char **name, unsigned how)
 {
-  long size = clean_path (path, from);
+  memcpy (path, u->base, u->base_size);
+  long size = clean_path (path, u->base_size, from);
   if (size < 0)
     return fail (u, size == -EXDEV ? ARCHIVE_STEP_ESCAPE : ARCHIVE_STEP_LIMIT, (int)size);
   *dir = -1;
   *name = path + size;
-  if (size == 0)
+  if ((size_t)size == u->base_size)
     return 0;
   size_t start = name_start (path, (size_t)size);
   *name = path + start;
@@ -728,7 +742,8 @@ set_root (struct unpacker *u)
     return fail (u, ARCHIVE_STEP_CORRUPT, -EINVAL);
   if (!flag (u, UNPACK_ROOT_ENTRY))
     return 0;
-  CLOSED int fd = (int)sys (openat, u->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  CLOSED int at = path_open (u->root, u->base, PATH_DIRECTORY);
+  CLOSED int fd = at < 0 ? at : (int)sys (openat, at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (fd < 0)
     return fail (u, ARCHIVE_STEP_OPEN, fd);
   int rc = set_attributes (u, fd);
@@ -777,10 +792,25 @@ unpack_entry (struct unpacker *u)
     }
 }
 
+/* The directory that names start in, by its path. */
+static int
+begin_at (struct unpacker *u, const char *base)
+{
+  const char *path = base != NULL ? base : "";
+  long size = clean_path (u->base, 0, path);
+  CLOSED int fd = size < 0 ? (int)size : path_open (u->root, u->base, PATH_DIRECTORY);
+  if (fd < 0)
+    return archive_fail (&u->result->error, ARCHIVE_STEP_RESOLVE, fd, path);
+  u->base_size = (size_t)size;
+  return 0;
+}
+
 static int
 unpack_all (struct unpacker *u)
 {
-  int rc;
+  int rc = begin_at (u, u->options->base);
+  if (rc < 0)
+    return rc;
   while ((rc = tar_next (&u->reader)) == 1)
     if ((rc = unpack_entry (u)) < 0)
       return rc;

@@ -75,6 +75,7 @@ run_unpack (struct archive_error *error)
     .max_bytes = number ("max_bytes"),
     .max_size = number ("max_size"),
     .max_xattr = number ("max_xattr"),
+    .base = option ("base"),
   };
   int rc = archive_unpack (0, 3, &options, &result);
   *error = result.error;
