@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from storekit import in_small_file_system
 from storekit import left_over
 from storekit import open_store
 from storekit import own_store
@@ -143,36 +144,6 @@ def test_a_root_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         open_store(tmp_path / "file" / "store").open()
     assert caught.value.errno == errno.ENOTDIR
     assert isinstance(caught.value, OSError)
-
-
-def in_small_file_system(tmp_path: Path, code: str) -> str:
-    """Run code on a store in a tmpfs of 1 MiB, in a mount namespace of its own; return what it printed."""
-    here = tmp_path / "small"
-    here.mkdir()
-    process = python(here / "store", f"""
-import ctypes, os
-outside = os.geteuid(), os.getegid()
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.unshare(0x20000 | (0x10000000 if outside[0] else 0)):
-    raise OSError(ctypes.get_errno(), "unshare")
-if outside[0]:
-    open("/proc/self/setgroups", "w").write("deny")
-    open("/proc/self/uid_map", "w").write(f"0 {{outside[0]}} 1")
-    open("/proc/self/gid_map", "w").write(f"0 {{outside[1]}} 1")
-if libc.mount(b"none", b"/", None, 0x44000, None) or libc.mount(b"tmpfs", {os.fsencode(here)!r}, b"tmpfs", 0, b"size=1m"):
-    raise OSError(ctypes.get_errno(), "mount")
-def fill():
-    with open({str(here / 'filler')!r}, "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
-{code}
-""")
-    output = process.communicate()[0]
-    assert process.returncode == 0
-    return output
 
 
 def test_a_full_disk_is_told_and_forgiven(tmp_path: Path) -> None:

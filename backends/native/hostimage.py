@@ -28,6 +28,7 @@ import json
 import os
 import re
 import stat
+import time
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -134,15 +135,15 @@ def host_layers(store: Store, *, rootless: bool) -> HostLayers:
             locked = rootless and any(_below(point, path) for point in mounts)
             if locked and name not in _SYSTEM:
                 continue
-            secrets = _secrets(name)
+            hidden = secrets(path, _DEPTH.get(name, _DEFAULT_DEPTH))
             if locked:
                 binds.append(path)
-                masked += secrets
-            elif _below(store.root, path) or not secrets:
+                masked += hidden
+            elif _below(store.root, path) or not hidden:
                 overlays.append(HostOverlay(target=name, lowers=(path,)))
-                masked += secrets
+                masked += hidden
             else:
-                mask = _layer(store, _mask_nodes(path, secrets), rootless)
+                mask = _layer(store, _mask_nodes(path, hidden), rootless)
                 overlays.append(HostOverlay(target=name, lowers=(mask, path)))
     # As a directory above it may be masked already, it comes last and may be missing.
     if any(_below(store.root, f"/{overlay.target}") for overlay in overlays):
@@ -169,12 +170,15 @@ def _mount_points() -> list[str]:
 
 # -- what is secret ---------------------------------------------------------------------------------------------------
 
-# Top-level directory -> the directories looked into with their change times, and what was found.
+# Directory -> the directories looked into with their change times, and what was found.
 _known: dict[str, tuple[dict[str, int], list[str]]] = {}
 
 
-def _secrets(top: str) -> list[str]:
-    """Return files and directories below `/<top>` to be hidden, none below another; looked for anew where one changed."""
+def secrets(top: str, depth: int) -> list[str]:
+    """Return files and directories to be hidden below a directory, none below another: what others may not read.
+
+    Looks `depth` directories deep, anew whenever one of those that it looked into was changed.
+    """
     known = _known.get(top)
     if known is not None:
         with suppress(OSError):
@@ -182,9 +186,9 @@ def _secrets(top: str) -> list[str]:
                 return known[1]
     looked: dict[str, int] = {}
     found: list[str] = []
-    todo = [(f"/{top}", 0)]
+    todo = [(top, depth)]
     while todo:
-        path, depth = todo.pop()
+        path, left = todo.pop()
         with suppress(PermissionError, FileNotFoundError, NotADirectoryError):
             looked[path] = os.stat(path).st_ctime_ns
             with os.scandir(path) as entries:
@@ -196,13 +200,15 @@ def _secrets(top: str) -> list[str]:
                     if stat.S_ISDIR(status.st_mode):
                         if status.st_mode & 0o005 != 0o005 or _named(entry.path):
                             found += [entry.path] if os.listdir(entry.path) else []
-                        elif depth < _DEPTH.get(top, _DEFAULT_DEPTH):
-                            todo.append((entry.path, depth + 1))
+                        elif left:
+                            todo.append((entry.path, left - 1))
                     elif (stat.S_ISREG(status.st_mode) and status.st_size
                           and (not status.st_mode & 0o004 or _named(entry.path)) and os.access(entry.path, os.R_OK)):
                         found.append(entry.path)
-    _known[top] = looked, sorted(found)
-    return _known[top][1]
+    # A change within the clock's granularity would not show.
+    if max(looked.values(), default=0) < time.time_ns() - 10**8:
+        _known[top] = looked, sorted(found)
+    return sorted(found)
 
 
 @cache
@@ -227,10 +233,10 @@ class _Node:
     opaque: bool = field(default=False)
 
 
-def _mask_nodes(top: str, secrets: list[str]) -> dict[str, _Node]:
+def _mask_nodes(top: str, hidden: list[str]) -> dict[str, _Node]:
     """Return empty stand-ins for the secrets, and the directories that lead to them as the host has them."""
     result: dict[str, _Node] = {}
-    for secret in secrets:
+    for secret in hidden:
         parts = secret.removeprefix(top).lstrip("/").split("/")
         for count in range(len(parts) + 1):
             relative = "/".join(parts[:count])

@@ -5,6 +5,7 @@ gzip goes through isal where it is installed (twice zlib's speed), zstd needs th
 
 from __future__ import annotations
 
+import base64
 import bz2
 import errno
 import hashlib
@@ -13,6 +14,7 @@ import lzma
 import os
 import re
 import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Callable
@@ -287,10 +289,14 @@ def _reader(source: BinaryIO, name: str, limits: Limits, length: int | None = No
 
 
 def _open_url(url: str, limits: Limits) -> ArchiveReader:
-    # A password in the URL stays out of messages.
+    # A user's password is for that server alone: in no message, and not sent along when it redirects.
     name = _CREDENTIALS.sub("//", url)
     try:
-        response = urllib.request.urlopen(url, timeout=URL_TIMEOUT)
+        request = urllib.request.Request(name)
+        if name != url:
+            given = urllib.parse.unquote(url.partition("//")[2].partition("@")[0])
+            request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(given.encode()).decode())
+        response = urllib.request.urlopen(request, timeout=URL_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         kind = NotFound if error.code in (404, 410) else ContainersError

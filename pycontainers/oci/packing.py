@@ -8,6 +8,7 @@ import re
 import stat
 import tarfile
 from collections.abc import Iterator
+from decimal import Decimal
 from types import TracebackType
 
 from pycontainers.errors import ContainersError
@@ -20,6 +21,10 @@ _RECORD = 20 * _BLOCK
 #: Attributes that mean the same on another machine; overlayfs's own, labels and ACLs do not.
 _XATTRS = ("security.capability", "user.")
 _OVERLAY = "user.overlay."
+#: What fits into ustar's fields: bytes of a name, owners, sizes and times.
+_NAME = 100
+_MOST_ID = 0o7777777
+_MOST_SIZE = 0o77777777777
 
 
 class DirectoryReader:
@@ -37,7 +42,7 @@ class DirectoryReader:
         self._root = os.path.realpath(self.name)
         self._hash = hashlib.sha256()
         self._written = 0
-        self._links: dict[tuple[int, int], str] = {}
+        self._links: dict[tuple[int, int], bytes] = {}
         self._own = (os.geteuid(), os.getegid()) if os.geteuid() else (-1, -1)
 
     def __enter__(self) -> DirectoryReader:
@@ -99,34 +104,29 @@ class DirectoryReader:
         status = os.lstat(path)
         if stat.S_ISSOCK(status.st_mode):
             return
-        info = tarfile.TarInfo(f"./{relative}" if relative else ".")
-        info.mode = stat.S_IMODE(status.st_mode)
-        info.uid = 0 if status.st_uid == self._own[0] else status.st_uid
-        info.gid = 0 if status.st_gid == self._own[1] else status.st_gid
-        info.type = _TYPES[stat.S_IFMT(status.st_mode)]
-        info.pax_headers = _pax(path, status)
-        if info.type == tarfile.SYMTYPE:
-            info.linkname = os.readlink(path)
-        elif info.type in (tarfile.CHRTYPE, tarfile.BLKTYPE):
-            info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
-        if info.type != tarfile.DIRTYPE and status.st_nlink > 1:
-            first = self._links.setdefault((status.st_dev, status.st_ino), info.name)
-            if first != info.name:
-                info.type, info.linkname = tarfile.LNKTYPE, first
-        if info.type != tarfile.REGTYPE:
-            yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        name = os.fsencode(f"./{relative}" if relative else ".")
+        link = os.fsencode(os.readlink(path)) if stat.S_ISLNK(status.st_mode) else b""
+        kind = _TYPES[stat.S_IFMT(status.st_mode)]
+        if kind != tarfile.DIRTYPE and status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), name)
+            if first != name:
+                kind, link = tarfile.LNKTYPE, first
+        records = {} if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else _xattrs(path)
+        uid = 0 if status.st_uid == self._own[0] else status.st_uid
+        gid = 0 if status.st_gid == self._own[1] else status.st_gid
+        if kind != tarfile.REGTYPE:
+            yield _header(name, link, kind, status, uid, gid, 0, records)
             return
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
-            info.size = status.st_size
-            yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-            left = info.size
+            yield _header(name, link, kind, status, uid, gid, status.st_size, records)
+            left = status.st_size
             while left:
                 data = file.read(min(left, CHUNK))
                 if not data:
                     raise InvalidSpec(f"reading {path}: it became shorter meanwhile; import a tree that nobody is changing")
                 left -= len(data)
                 yield data
-            yield bytes(-info.size % _BLOCK)
+            yield bytes(-status.st_size % _BLOCK)
 
 
 _TYPES = {
@@ -139,22 +139,51 @@ _TYPES = {
 }
 
 
-def _pax(path: str, status: os.stat_result) -> dict[str, str]:
+def _header(name: bytes, link: bytes, kind: bytes, status: os.stat_result, uid: int, gid: int, size: int,
+            records: dict[bytes, bytes]) -> bytes:
+    """Return an entry's header, and before it the PAX header for what ustar has no room for.
+
+    Names stand there as they are, as GNU's and Go's tar write them: not every name is UTF-8.
+    """
     seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
-    result = {"mtime": f"{seconds}.{nanoseconds:09}".rstrip("0").rstrip(".")}
-    if not stat.S_ISLNK(status.st_mode) and hasattr(os, "listxattr"):
-        for name in sorted(_xattrs(path)):
-            if name.startswith(_XATTRS) and not name.startswith(_OVERLAY):
-                value = os.getxattr(path, name, follow_symlinks=False)
-                result[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
-    return result
+    for key, text in ((b"path", name), (b"linkpath", link)):
+        if len(text) > _NAME or not text.isascii():
+            records[key] = text
+    for key, number, most in ((b"uid", uid, _MOST_ID), (b"gid", gid, _MOST_ID), (b"size", size, _MOST_SIZE)):
+        if number > most:
+            records[key] = b"%d" % number
+    if nanoseconds or not 0 <= seconds <= _MOST_SIZE:
+        records[b"mtime"] = format(Decimal(status.st_mtime_ns).scaleb(-9), "f").encode()
+    info = tarfile.TarInfo()
+    info.name, info.linkname = (os.fsdecode(text[:_NAME]) for text in (name, link))
+    info.type, info.mode, info.size = kind, stat.S_IMODE(status.st_mode), min(size, _MOST_SIZE)
+    info.uid, info.gid, info.mtime = min(uid, _MOST_ID), min(gid, _MOST_ID), min(max(seconds, 0), _MOST_SIZE)
+    if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+        info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    header = info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+    if not records:
+        return header
+    data = b"".join(_record(key, value) for key, value in sorted(records.items()))
+    extra = tarfile.TarInfo("././@PaxHeader")
+    extra.type, extra.size = tarfile.XHDTYPE, len(data)
+    return extra.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % _BLOCK) + header
 
 
-def _xattrs(path: str) -> list[str]:
+def _record(key: bytes, value: bytes) -> bytes:
+    """Return one record of a PAX header, which begins with its own length."""
+    rest = b" %s=%s\n" % (key, value)
+    length = len(rest) + len(str(len(rest)))
+    length += len(str(length)) - len(str(len(rest)))
+    return b"%d%s" % (length, rest)
+
+
+def _xattrs(path: str) -> dict[bytes, bytes]:
     try:
-        return os.listxattr(path, follow_symlinks=False)
-    except OSError:
-        return []
+        names = os.listxattr(path, follow_symlinks=False)
+    except (OSError, AttributeError):
+        return {}
+    return {b"SCHILY.xattr." + os.fsencode(name): os.getxattr(path, name, follow_symlinks=False)
+            for name in names if name.startswith(_XATTRS) and not name.startswith(_OVERLAY)}
 
 
 def _mounts_below(root: str) -> set[str]:
