@@ -56,9 +56,10 @@ def own_store(root: str | Path) -> Iterator[Store]:
 
 def python(root: str | Path, code: str) -> subprocess.Popen[str]:
     """Start another process that runs code on the same store, after `PRELUDE`."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     # In the checkout the folder of the package's name would hide the package.
     return subprocess.Popen([sys.executable, "-c", PRELUDE + code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            text=True, cwd="/", env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+                            text=True, cwd="/", env={**os.environ, "PYTHONPATH": path})
 
 
 def in_small_file_system(tmp_path: Path, code: str) -> str:
