@@ -229,10 +229,9 @@ client_serve (int i, char *buffer, usize size)
       break;
     case PYC_REQ_EXEC_KILL:
       exec_kill (i);
-      reply (conn, PYC_REPLY_DONE, 0, -1);
       break;
     case PYC_REQ_EXEC_SIGNAL:
-      reply (conn, PYC_REPLY_DONE, exec_signal (i, (int)m.head.a), -1);
+      exec_signal (i, (int)m.head.a);
       break;
     case PYC_REQ_STDIN:
       stdin_give (conn);

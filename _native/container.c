@@ -47,7 +47,8 @@ cgroup_make (struct start *s, const struct pyc_op *op)
   long fd;
   if (op->slot < 0 || op->slot >= launcher.cgroup_count)
     return fail (&s->failure, PYC_STEP_CGROUP, -EINVAL, name);
-  fd = sys (mkdirat, launcher.cgroups[op->slot], name, 0755);
+  /* A shared one has its rules already, or must not be used. */
+  fd = op->flags & PYC_OP_OPTIONAL ? 0 : sys (mkdirat, launcher.cgroups[op->slot], name, 0755);
   if (fd == 0 || fd == -EEXIST)
     fd = sys (openat, launcher.cgroups[op->slot], name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (fd < 0)
@@ -292,7 +293,7 @@ cgroups_remove (const struct plan *plan)
 {
   const struct pyc_op *op = ops_begin (plan);
   for (uint32_t i = 0; i < plan->head->op_count; i++, op++)
-    if (op->code == PYC_OP_CGROUP && op->slot >= 0 && op->slot < launcher.cgroup_count)
+    if (op->code == PYC_OP_CGROUP && !(op->flags & PYC_OP_OPTIONAL) && op->slot >= 0 && op->slot < launcher.cgroup_count)
       {
         /* An emptied cgroup may stay busy for a moment while its last process is still being reaped. */
         struct timespec pause = { 0, 1000000 };
@@ -304,6 +305,23 @@ cgroups_remove (const struct plan *plan)
             sys (nanosleep, &pause, 0);
           }
       }
+}
+
+void
+cgroups_leave (void)
+{
+  for (int i = 0; i < launcher.cgroup_count; i++)
+    {
+      static const char *const NAMES[] = { "../tasks", "../cgroup.procs" };
+      for (int j = 0; j < 2; j++)
+        if (file_write (launcher.cgroups[i], NAMES[j], "0") == 0)
+          break;
+      /* Busy while another launcher or supervisor of this user is in it: the last one gets further. */
+      if (sys (unlinkat, launcher.cgroups[i], "launcher", AT_REMOVEDIR))
+        continue;
+      sys (unlinkat, launcher.cgroups[i], "default", AT_REMOVEDIR);
+      sys (unlinkat, launcher.cgroups[i], "../pycontainers", AT_REMOVEDIR);
+    }
 }
 
 void
@@ -387,6 +405,7 @@ start_launch (struct start *s)
   const struct pyc_plan *head = s->plan->head;
   struct child c = { .start = s, .process = &head->process, .root = -1, .dev = -1, .proc = -1, .mask = -1, .plan_flags = head->flags };
   int pidfd = -1;
+  long pid;
   struct clone_args args = {
     .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | head->clone_flags,
     .pidfd = (uint64_t)(uintptr_t)&pidfd,
@@ -402,6 +421,7 @@ start_launch (struct start *s)
       args.cgroup = (uint64_t)s->unified;
     }
   s->failure.error = 0;
-  return launched (s, clone_call (&args, container_main, &c), pidfd);
+  pid = clone_call (&args, container_main, &c);
+  return launched (s, pid, pidfd);
 }
 

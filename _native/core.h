@@ -127,6 +127,8 @@ int start_exec (struct start *s, const struct pyc_process *process, int init_pid
 /* Undoes start_prepare, but for the overlay's descriptor, whose closing may wait for the disk. */
 void start_release (struct start *s);
 void cgroups_remove (const struct plan *plan);
+/* Leaves our own cgroups, and removes them if nobody else is there. */
+void cgroups_leave (void);
 /* A terminal of the given devpts mount: 0 or -errno. */
 int terminal_open (int devpts, int rows, int columns, int *master, int *slave);
 /* Brings the loopback link up in this network namespace; a socket there, or -errno. */
@@ -148,7 +150,8 @@ int identity_resolve (struct identity *id, const char *user, const char *groups)
 /* supervisor.c */
 /* Never returns: the life of one container, from the request that starts it. */
 _Noreturn void supervise (int conn, struct message *m, int netns);
-/* launcher.c: the name that process lists show. */
+/* launcher.c: whether the launcher's socket is gone; the name that process lists show. */
+bool launcher_gone (void);
 void title_set (const char *name, const char *what);
 
 /* init.c: process 1 of a container that asks for one. */
@@ -160,5 +163,3 @@ _Noreturn void job_main (int conn, struct message *m);
 /* clone3 that runs `fn (arg)` in the child, on the given stack. */
 long clone_call (struct clone_args *args, int (*fn) (void *), void *arg);
 _Noreturn void leave (int code);
-/* What a signal handler returns to (sigaction(2): SA_RESTORER). */
-void signal_return (void);

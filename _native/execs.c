@@ -103,7 +103,7 @@ exec_kill_one (struct exec *e)
   usize n;
   if (e->flags & EXEC_REAPER || sv.start.unified < 0)
     {
-      sys (pidfd_send_signal, e->pidfd, SIGTERM, 0, 0);
+      sys (pidfd_send_signal, e->pidfd, e->flags & EXEC_REAPER ? 64 /* REAPER_KILL */ : SIGKILL, 0, 0);
       return;
     }
   exec_name (path, e->number);
@@ -182,7 +182,13 @@ exec_signal (int client, int number)
 {
   for (int i = 0; i < EXECS_MAX; i++)
     if (execs[i].flags & EXEC_USED && execs[i].client == client)
-      return sys (pidfd_send_signal, execs[i].pidfd, number, 0, 0);
+      {
+        if (number == SIGKILL && execs[i].flags & EXEC_REAPER)
+          exec_kill_one (&execs[i]);
+        else
+          return sys (pidfd_send_signal, execs[i].pidfd, number, 0, 0);
+        return 0;
+      }
   return -ESRCH;
 }
 

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -160,4 +161,19 @@ pyc_open_in_root (int root_fd, const char *path, int flags, int mode)
   how.mode = flags & (O_CREAT | O_TMPFILE) ? (uint64_t)mode : 0;
   fd = syscall (SYS_openat2, root_fd, path, &how, sizeof how);
   return fd < 0 ? -errno : fd;
+}
+
+long
+pyc_watch_file (const char *path)
+{
+  int fd = inotify_init1 (IN_CLOEXEC | IN_NONBLOCK);
+  if (fd < 0)
+    return -errno;
+  if (inotify_add_watch (fd, path, IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF) < 0)
+    {
+      int e = errno;
+      close (fd);
+      return -e;
+    }
+  return fd;
 }

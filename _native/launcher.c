@@ -348,14 +348,19 @@ job_begin (int conn, struct message *m)
 
 /* The socket's name goes first, under the lock that starters hold; who connected before is still served. */
 static bool
-may_go (bool retire)
+may_go (void)
 {
   if (sys (flock, lock_fd, LOCK_EX | LOCK_NB))
     return false;
   sys (unlinkat, AT_FDCWD, socket_path, 0);
   sys (flock, lock_fd, LOCK_UN);
-  (void)retire;
   return true;
+}
+
+bool
+launcher_gone (void)
+{
+  return sys (faccessat, AT_FDCWD, socket_path, 0) != 0;
 }
 
 static bool
@@ -403,13 +408,16 @@ serve_all (void)
     {
       long n = sys (epoll_pwait, epoll, &event, 1, leaving ? 0 : pool_count < POOL_SIZE ? 0 : IDLE_MS, 0, 8);
       if (n == 0 && leaving && waiting == 0)
-        leave (0);
+        {
+          cgroups_leave ();
+          leave (0);
+        }
       if (n == 0 && !leaving && !pool_fill ())
         {
           if (pool_count < POOL_SIZE)
             n = sys (epoll_pwait, epoll, &event, 1, IDLE_MS, 0, 8);
           if (n == 0)
-            leaving = may_go (false);
+            leaving = may_go ();
         }
       if (n <= 0)
         continue;
@@ -431,7 +439,7 @@ serve_all (void)
       waiting--;
       sys (epoll_ctl, epoll, EPOLL_CTL_DEL, event.data.fd, &event);
       if (serve (event.data.fd))
-        leaving = leaving || may_go (true);
+        leaving = leaving || may_go ();
     }
 }
 

@@ -20,3 +20,6 @@ long pyc_open_tree (int dir_fd, const char *path, int recursive);
 
 /* openat2(2) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS. */
 long pyc_open_in_root (int root_fd, const char *path, int flags, int mode);
+
+/* An inotify descriptor, readable once the file `path` is written to, moved or removed; -errno. */
+long pyc_watch_file (const char *path);

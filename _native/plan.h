@@ -281,11 +281,10 @@ enum pyc_op_flag
   PYC_OP_RECURSIVE = 16,
   PYC_OP_UNIFIED = 32,
   PYC_OP_HOST_DEVICES = 64,
-  PYC_OP_IS_FILE = 128,
-  PYC_OP_TMPCOPY = 256
+  PYC_OP_IS_FILE = 128
 };
 
-/* One step. Ops before CHILD are carried out by the supervisor, those after it by the container's first process. */
+/* One step. An OPTIONAL cgroup is shared, and stays. Ops before CHILD are carried out by the supervisor, those after it by the container's first process. */
 struct pyc_op
 {
   uint32_t code;

@@ -284,14 +284,8 @@ exec_main (void *arg)
 
 /* -- an exec that shares no memory ----------------------------------------------------------------------------------- */
 
-static volatile bool reaper_told;
-
-static void
-reaper_tell (int number)
-{
-  (void)number;
-  reaper_told = true;
-}
+/* What the supervisor sends an exec's reaper to have the whole tree killed; all other signals go to the command. */
+#define REAPER_KILL 64
 
 /* Parent of process `pid` by its stat file: the field after the name's last parenthesis and the state. */
 static int
@@ -371,38 +365,35 @@ reaper_kill (int proc)
     }
 }
 
-/* Process 1 of an exec's tree: waits for the command, or is told by SIGTERM to kill the whole tree. */
-static void
+/* The first process of an exec's tree: passes signals on, waits for the command, or is told to kill the whole tree. */
+static _Noreturn void
 reaper_wait (long command, int proc)
 {
+  uint64_t all = ~0ull;
   for (;;)
     {
       int status = 0;
-      long r = sys (wait4, -1, &status, 0, 0);
-      if (reaper_told)
+      long r;
+      long number = sys (rt_sigtimedwait, &all, 0, 0, 8);
+      if (number == REAPER_KILL)
         {
           reaper_kill (proc);
           leave (137);
         }
-      if (r == command)
-        leave ((status & 0x7f) ? 128 + (status & 0x7f) : status >> 8 & 0xff);
-      if (r == -ECHILD)
-        leave (137);
+      if (number > 0 && number != SIGCHLD)
+        sys (kill, command, number);
+      while ((r = sys (wait4, -1, &status, 1 /* WNOHANG */, 0)) > 0)
+        if (r == command)
+          leave ((status & 0x7f) ? 128 + (status & 0x7f) : status >> 8 & 0xff);
     }
 }
 
-/* The program runs it as a process of its own; `report` is closed by the command's execve, or tells of a failure. */
+/* Runs in a process that shares no memory; `report` is closed by the command's execve, or tells of a failure. */
 static void
 exec_apart (struct child *c, bool reaper)
 {
   struct clone_args args = { .exit_signal = SIGCHLD };
-  struct sigaction_kernel
-  {
-    void (*handler) (int);
-    unsigned long flags;
-    void (*restorer) (void);
-    uint64_t mask;
-  } told = { reaper_tell, 0x04000000 /* SA_RESTORER */, signal_return, 0 };
+  uint64_t all = ~0ull;
   long proc, pid;
 
   if (exec_enter (c) == 0 && !reaper)
@@ -411,12 +402,10 @@ exec_apart (struct child *c, bool reaper)
     {
       proc = sys (openat, AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
       sys (prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-      sys (rt_sigaction, SIGTERM, &told, 0, 8);
+      sys (rt_sigprocmask, 2, &all, 0, 8);
       pid = sys (clone3, &args, sizeof args);
       if (pid == 0)
         {
-          struct sigaction_kernel plain = { 0 };
-          sys (rt_sigaction, SIGTERM, &plain, 0, 8);
           become (c, c->process);
           sys (write, c->report, &c->start->failure, sizeof c->start->failure);
           leave (127);

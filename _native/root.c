@@ -237,8 +237,14 @@ static int
 readonly (struct child *c, const struct pyc_op *op)
 {
   const char *path = plan_text (c->start->plan, op->a);
-  long at = root_open (c->root, path, O_PATH, RESOLVE_NO_SYMLINKS);
-  long tree, e;
+  long at, tree, e;
+
+  if (!*path)
+    {
+      e = mount_restrict (c->root, MOUNT_ATTR_RDONLY, false);
+      return e ? child_fail (c, PYC_STEP_ROOT, e, "/") : 0;
+    }
+  at = root_open (c->root, path, O_PATH, RESOLVE_NO_SYMLINKS);
 
   if (at == -ENOENT || at == -ENOTDIR || at == -ELOOP)
     return 0;

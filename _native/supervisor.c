@@ -339,6 +339,8 @@ finish (void)
   sys (close, sv.state_fd);
   if (gone)
     tree_remove (AT_FDCWD, where, &ignored);
+  if (launcher_gone ())
+    cgroups_leave ();
   leave (0);
 }
 

@@ -37,12 +37,6 @@ leave (int code)
 }
 
 #if defined(__x86_64__)
-__asm__ (".globl signal_return\nsignal_return:\n\tmov $15, %eax\n\tsyscall\n");
-#else
-__asm__ (".globl signal_return\nsignal_return:\n\tmov x8, #139\n\tsvc 0\n");
-#endif
-
-#if defined(__x86_64__)
 long
 clone_call (struct clone_args *args, int (*fn) (void *), void *arg)
 {

@@ -1,0 +1,224 @@
+"""The machine's cgroups as they are here: version 2, version 1, or both at once (hybrid)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from contextlib import suppress
+from functools import lru_cache
+
+from attrs import frozen
+
+from pycontainers.errors import StoreError
+
+ROOT = "/sys/fs/cgroup"
+#: All of ours lie below one cgroup of this name in each hierarchy.
+PARENT = "pycontainers"
+#: The devices cgroup below it that containers without devices of their own share, and what it allows: Docker's list.
+DEFAULT = "default"
+DEVICE_RULES = ("c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
+                 "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm")
+#: Controllers that every container gets a cgroup of: for limits, statistics and the reason of its end.
+BASIC = ("memory", "pids", "cpuacct")
+
+
+@frozen
+class Hierarchy:
+    """One mounted hierarchy: the directory of our parent cgroup, and its controllers (none: v2 without any)."""
+
+    path: str
+    controllers: tuple[str, ...]
+    unified: bool
+
+
+@frozen
+class Layout:
+    """The hierarchies that this process may use, in the order of the launcher's descriptors; empty: no cgroups."""
+
+    hierarchies: tuple[Hierarchy, ...]
+    #: What `docker info` calls it: "1", "2", or "" for none.
+    version: str
+
+    def slot(self, controller: str) -> int:
+        """Return the index of the hierarchy with that controller, -1 for none."""
+        for index, hierarchy in enumerate(self.hierarchies):
+            if controller in hierarchy.controllers:
+                return index
+        return -1
+
+    @property
+    def unified(self) -> int:
+        """The index of the v2 hierarchy, -1 for none."""
+        for index, hierarchy in enumerate(self.hierarchies):
+            if hierarchy.unified:
+                return index
+        return -1
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    """Return (mount point, type, options) of cgroup file systems in this mount namespace."""
+    result = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            kind, _, options = after.split(" ", 2)
+            if kind in ("cgroup", "cgroup2"):
+                result.append((before.split(" ")[4].replace("\\040", " "), kind, options.strip()))
+    return result
+
+
+def _make(path: str) -> bool:
+    """Make our parent cgroup and the launcher's below it; tell whether it can be used."""
+    try:
+        os.makedirs(f"{path}/launcher", exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+            return False
+        raise StoreError(error.errno, f"making the cgroup: {error.strerror}", path) from error
+    return os.access(path, os.W_OK)
+
+
+def _enable(path: str, root: str) -> tuple[str, ...]:
+    """Hand the controllers of a v2 hierarchy down to our containers; returns which ones they have."""
+    for directory in (root, path):
+        try:
+            with open(f"{directory}/cgroup.controllers") as file:
+                there = file.read().split()
+        except OSError:
+            return ()
+        for name in there:
+            if name in ("memory", "pids", "cpu", "cpuset", "io"):
+                try:
+                    with open(f"{directory}/cgroup.subtree_control", "w") as file:
+                        file.write(f"+{name}")
+                except OSError:
+                    continue
+    try:
+        with open(f"{path}/cgroup.subtree_control") as file:
+            return tuple(file.read().split())
+    except OSError:
+        return ()
+
+
+def _delegated(mount: str) -> str:
+    """Return the v2 cgroup that an ordinary user may make children in: the one that its session manager delegated."""
+    with open("/proc/self/cgroup") as file:
+        for line in file:
+            if line.startswith("0::"):
+                own = line[3:].strip()
+                break
+        else:
+            return ""
+    path = os.path.normpath(mount + own)
+    while path.startswith(mount) and path != mount:
+        if os.access(path, os.W_OK) and os.access(f"{path}/cgroup.procs", os.W_OK) and path.endswith(".service"):
+            return path
+        path = os.path.dirname(path)
+    return ""
+
+
+@lru_cache(maxsize=1)
+def layout() -> Layout:
+    """Return what this process may use, making our parent cgroups where they are missing. Cached."""
+    found = []
+    version = ""
+    for mount, kind, options in _mounts():
+        if kind == "cgroup2":
+            root = mount if os.geteuid() == 0 else _delegated(mount)
+            path = f"{root}/{PARENT}"
+            if root and _make(path):
+                found.append(Hierarchy(path, _enable(path, root), True))
+        elif os.geteuid() == 0:
+            names = tuple(name for name in options.split(",") if name not in ("rw", "ro"))
+            path = f"{mount}/{PARENT}"
+            if "cpuset" in names:
+                inherit(mount, path)
+            if _make(path):
+                if "cpuset" in names:
+                    inherit(path, f"{path}/launcher")
+                if "devices" in names:
+                    _allow_devices(f"{path}/{DEFAULT}")
+                found.append(Hierarchy(path, names, False))
+    if any(h.unified and "memory" in h.controllers for h in found):
+        version = "2"
+    elif any(not h.unified for h in found):
+        version = "1"
+    return Layout(tuple(found), version)
+
+
+def inherit(parent: str, child: str) -> None:
+    """Give a v1 cpuset the CPUs and memory nodes of its parent: an empty one takes no process."""
+    os.makedirs(child, exist_ok=True)
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        with open(f"{child}/{name}") as file:
+            if file.read().strip():
+                continue
+        with open(f"{parent}/{name}") as source, open(f"{child}/{name}", "w") as target:
+            target.write(source.read())
+
+
+def _allow_devices(path: str) -> None:
+    """Make the cgroup of the default device rules; several processes may do so at once."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        with open(f"{path}/devices.list") as file:
+            if not file.read().startswith("a *:*"):
+                return
+    for name, rules in (("devices.deny", ("a",)), ("devices.allow", DEVICE_RULES)):
+        for rule in rules:
+            with open(f"{path}/{name}", "w") as file:
+                file.write(rule)
+
+
+def path_of(name: str, controller: str) -> str:
+    """Return the directory of a container's cgroup with that controller, "" for none."""
+    here = layout()
+    slot = here.slot(controller)
+    return f"{here.hierarchies[slot].path}/{name}" if slot >= 0 else ""
+
+
+def renew() -> Layout:
+    """Make our parent cgroups again that another launcher's end may have taken away; returns the layout."""
+    layout.cache_clear()
+    return layout()
+
+
+def remove(path: str) -> None:
+    """Remove a cgroup of a container that has ended, with those of its execs; kills what is still in it. Idempotent."""
+    for _ in range(200):
+        try:
+            children = [name for name in os.listdir(path) if os.path.isdir(f"{path}/{name}")]
+        except FileNotFoundError:
+            return
+        for name in children:
+            remove(f"{path}/{name}")
+        try:
+            os.rmdir(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                return
+        _kill_all(path)
+        time.sleep(0.005)
+
+
+def _kill_all(path: str) -> None:
+    try:
+        with open(f"{path}/cgroup.kill", "w") as file:
+            file.write("1")
+        return
+    except OSError:
+        pass
+    try:
+        with open(f"{path}/cgroup.procs") as file:
+            pids = [int(line) for line in file]
+    except OSError:
+        return
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,787 @@
+"""The containers of one store: made, found, started, run, changed, removed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
+
+from attrs import evolve
+from attrs import frozen
+
+from pycontainers._native._lib import lib as C
+from pycontainers.backend import ContainerRecord
+from pycontainers.backend import ContainerState
+from pycontainers.backend import LogFrame
+from pycontainers.backend import Removed
+from pycontainers.backend import RunResult
+from pycontainers.backend import Status
+from pycontainers.backend import Stdio
+from pycontainers.backends.native import cgroups
+from pycontainers.backends.native import control
+from pycontainers.backends.native import hostimage
+from pycontainers.backends.native import planning
+from pycontainers.backends.native.eventlog import EventLog
+from pycontainers.backends.native.failures import start_error
+from pycontainers.backends.native.images import Images
+from pycontainers.backends.native.launcher import Answer
+from pycontainers.backends.native.launcher import Connection
+from pycontainers.backends.native.launcher import Gone
+from pycontainers.backends.native.launcher import Launcher
+from pycontainers.backends.native.logs import collect
+from pycontainers.backends.native.logs import follow_frames
+from pycontainers.backends.native.logs import read_frames
+from pycontainers.backends.native.record import Record
+from pycontainers.backends.native.record import boot_id
+from pycontainers.backends.native.record import decode_spec
+from pycontainers.backends.native.record import encode_spec
+from pycontainers.backends.native.record import heal_record
+from pycontainers.backends.native.record import parse_record
+from pycontainers.backends.native.record import read_json
+from pycontainers.backends.native.record import read_record
+from pycontainers.backends.native.record import state_of
+from pycontainers.backends.native.record import write_json
+from pycontainers.backends.native.store import Store
+from pycontainers.backends.native.store import new_id
+from pycontainers.backends.native.store import store_error
+from pycontainers.errors import ContainerNotFound
+from pycontainers.errors import InUse
+from pycontainers.errors import InvalidSpec
+from pycontainers.errors import InvalidState
+from pycontainers.errors import NameInUse
+from pycontainers.errors import StoreError
+from pycontainers.errors import TimedOut
+from pycontainers.errors import Unsupported
+from pycontainers.naming import random_name
+from pycontainers.oci.config import decode_config
+from pycontainers.oci.config import encode_config
+from pycontainers.spec import ContainerSpec
+from pycontainers.spec import ContainerUpdate
+from pycontainers.spec import ImageConfig
+from pycontainers.spec import parse_signal
+
+_KEPT_LOGS = 256
+
+
+@frozen(kw_only=True)
+class Config:
+    """A container's config.json."""
+
+    id: str
+    spec: ContainerSpec
+    image_id: str
+    image_config: ImageConfig
+    created: float
+
+
+class Containers:
+    """The containers of one store, for this process. Thread-safe."""
+
+    def __init__(self, store: Store, images: Images, launcher: Launcher, events: EventLog) -> None:
+        """Name the parts that it works with, and tell the store how to sweep."""
+        self.store = store
+        self.images = images
+        self.launcher = launcher
+        self.events = events
+        #: cgroups of several stores stand side by side: ours begin so.
+        self.tag = sha256(os.fsencode(store.root)).hexdigest()[:8]
+        #: Logs of auto-removed containers that this process started or attached to, readable after they are gone.
+        self._logs: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+        store.sweepers.append(self._sweep)
+
+    # -- finding --------------------------------------------------------------------------------------------------------
+
+    def find(self, ref: str) -> str:
+        """Return the id of a container. Raises `ContainerNotFound`, `AmbiguousName`."""
+        id, _ = self.store.find_container(ref)
+        if not os.path.isdir(self.path(id)):
+            self.store.delete_container(id)
+            raise ContainerNotFound(f"No such container: {ref}")
+        return id
+
+    def directory(self, id: str) -> str:
+        """Return a container's directory, relative to the store."""
+        return self.store.container_dir(id)
+
+    def path(self, id: str) -> str:
+        """Return a container's directory."""
+        return self.store.path(self.store.container_dir(id))
+
+    def config(self, id: str) -> Config:
+        """Return what a container was made as. Raises `ContainerNotFound`."""
+        try:
+            data = read_json(f"{self.path(id)}/config.json")
+        except FileNotFoundError:
+            raise ContainerNotFound(f"No such container: {id}") from None
+        except ValueError as error:
+            raise StoreError(f"reading {self.path(id)}/config.json: it is damaged ({error}); remove the container") from error
+        image_config = data.get("image_config")
+        return Config(id=id, spec=decode_spec(data["spec"]), image_id=str(data["image_id"]),  # type: ignore[arg-type]
+                      image_config=decode_config(image_config) if image_config else ImageConfig(),  # type: ignore[arg-type]
+                      created=float(data["created"]))  # type: ignore[arg-type]
+
+    def record(self, id: str) -> tuple[Record, bool]:
+        """Return a container's record, and whether its supervisor lives. Raises `ContainerNotFound`."""
+        try:
+            return read_record(self.path(id))
+        except FileNotFoundError:
+            raise ContainerNotFound(f"No such container: {id}") from None
+
+    def get(self, ref: str) -> ContainerRecord:
+        """Return one container."""
+        id = self.find(ref)
+        _, name = self.store.find_container(id)
+        config = self.config(id)
+        record, living = self.record(id)
+        pid = self._pid(id) if living and record.live else 0
+        return self._value(config, name, record, living, pid)
+
+    def list(self) -> list[ContainerRecord]:
+        """Return all containers, newest first."""
+        result = []
+        for row in self.store.containers():
+            try:
+                config = self.config(row.id)
+                record, living = self.record(row.id)
+            except ContainerNotFound:
+                continue
+            result.append(self._value(config, row.name, record, living, 0))
+        result.sort(key=lambda item: item.created, reverse=True)
+        return result
+
+    def _value(self, config: Config, name: str, record: Record, living: bool, pid: int) -> ContainerRecord:
+        return ContainerRecord(id=config.id, name=name, spec=config.spec, image_id=config.image_id, created=config.created,
+                               state=state_of(record, living, pid, self.path(config.id)), image_config=config.image_config)
+
+    def _pid(self, id: str) -> int:
+        try:
+            fd = self.pidfd(id)
+        except InvalidState:
+            return 0
+        try:
+            return control.pid_of(fd)
+        finally:
+            os.close(fd)
+
+    def pidfd(self, id: str) -> int:
+        """Return a pidfd of a running container's first process; the caller closes it. Raises `InvalidState`."""
+        answer = self.ask(id, C.PYC_REQ_PIDFD)
+        fd = answer.take_fd()
+        if fd < 0:
+            raise self.not_running(id)
+        return fd
+
+    def ask(self, id: str, kind: int, **rest: int) -> Answer:
+        """Ask a container's supervisor. Raises `InvalidState` if there is none, or it says that nothing runs."""
+        try:
+            answer = control.ask(self.launcher.root_fd, self.directory(id), kind, **rest)
+        except Gone:
+            raise self.not_running(id) from None
+        if answer.kind == C.PYC_REPLY_FAILED and answer.error == errno.ESRCH:
+            raise self.not_running(id)
+        return answer
+
+    def not_running(self, id: str) -> Exception:
+        """Return the error for a call that needs a running container."""
+        if not os.path.isdir(self.path(id)):
+            return ContainerNotFound(f"No such container: {id}")
+        return InvalidState(f"container {id[:12]} is not running")
+
+    # -- making ---------------------------------------------------------------------------------------------------------
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Make a container; returns its id."""
+        with self.store.mutating():
+            return self._create(spec, self.images.resolve(spec.image))[0].id
+
+    def _create(self, spec: ContainerSpec, image_id: str) -> tuple[Config, str, planning.Planned]:
+        """Make a container's directory and row: directory first, so that a row without one is always stale."""
+        document = self.images.document(image_id)
+        id = new_id()
+        name = spec.name or random_name(self._taken)
+        config = Config(id=id, spec=spec, image_id=image_id, image_config=document.config, created=time.time())
+        planned = planning.plan_container(spec, self.context(config, name))
+        directory = self.store.container_dir(id)
+        self.store.make_dir(directory)
+        try:
+            self._write(config, planned)
+            while True:
+                try:
+                    self.store.insert_container(id, name, image_id, lifetime=spec.lifetime, created=config.created)
+                    break
+                except NameInUse:
+                    if spec.name:
+                        raise
+                    name = random_name(self._taken)
+        except BaseException as error:
+            trashed = self.store.trash(directory)
+            if trashed:
+                with suppress(StoreError):
+                    self.store.trees.remove(trashed)
+            if isinstance(error, OSError) and not isinstance(error, StoreError):
+                raise store_error(error, self.store.path(directory), "making the container") from error
+            raise
+        self.events.write("create", id, image=spec.image, name=name)
+        return config, name, planned
+
+    def _taken(self, name: str) -> bool:
+        return bool(self.store.read("SELECT 1 FROM containers WHERE name=?", (name,)))
+
+    def _write(self, config: Config, planned: planning.Planned) -> None:
+        path = self.path(config.id)
+        with open(f"{path}/config.json", "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(json.dumps({
+                "spec": encode_spec(config.spec), "image_id": config.image_id, "created": config.created,
+                "image_config": encode_config(config.image_config)}, separators=(",", ":")))
+        with open(f"{path}/plan", "wb") as plan:
+            plan.write(planned.data)
+
+    def context(self, config: Config, name: str) -> planning.Context:
+        """Return what a container's plan depends on beside its spec."""
+        ids = self.launcher.ids
+        document = self.images.document(config.image_id)
+        return planning.Context(
+            id=config.id, name=name, directory=self.directory(config.id), cgroup=f"{self.tag}-{config.id}",
+            lowers=tuple(self.images.lowers(config.image_id)), config=config.image_config, rootless=self.launcher.rootless,
+            single_id=ids is not None and ids.single, cache=self.store.path("run"), image=config.spec.image,
+            host=hostimage.host_layers(rootless=self.launcher.rootless, store=self.store.root) if document.host else None)
+
+    # -- starting -------------------------------------------------------------------------------------------------------
+
+    def start(self, ref: str, stdio: Stdio) -> None:
+        """Start a created or ended container."""
+        id = self.find(ref)
+        _, name = self.store.find_container(id)
+        record, living = self.record(id)
+        if living and record.live:
+            if record.status == C.PYC_STATUS_PAUSED:
+                raise InvalidState(f"cannot start a paused container, try unpause instead: {name}")
+            return
+        config = self.config(id)
+        with self.store.mutating():
+            if record.live:
+                self.heal(id)
+            planned = planning.plan_container(config.spec, self.context(config, name))
+            temporary = f"{self.path(id)}/plan.new"
+            try:
+                with open(temporary, "wb") as file:
+                    file.write(planned.data)
+                os.rename(temporary, f"{self.path(id)}/plan")
+            except OSError as error:
+                raise store_error(error, temporary, "writing") from error
+            answer, connection = self._launch(config, planned, 0, stdio.stdin, None)
+        connection.close()
+        assert answer is not None
+        if answer.kind == C.PYC_REPLY_FAILED:
+            if answer.step == C.PYC_STEP_LOCK:
+                return
+            if config.spec.auto_remove:
+                self.store.delete_container(id)
+            raise start_error(answer, name)
+        self._keep_log(config, answer)
+        answer.close()
+
+    def _launch(self, config: Config, planned: planning.Planned, flags: int, stdin: int, timeout: float | None
+                ) -> tuple[Answer | None, Connection]:
+        """Have a container started; a launcher whose tree is stale, or a shared cgroup that went away, is made anew once."""
+        for attempt in range(3):
+            fds: list[int] = []
+            own: list[int] = []
+            try:
+                if config.spec.lifetime == "process":
+                    own.append(os.pidfd_open(os.getpid()))
+                    fds.append(own[-1])
+                    flags |= C.PYC_REQ_HAS_OWNER
+                if stdin >= 0:
+                    fds.append(stdin)
+                    flags |= C.PYC_REQ_HAS_STDIN
+                for source in planned.sources:
+                    own.append(self._source(source))
+                    fds.append(own[-1])
+                first = os.fsencode(self.directory(config.id)) + b"\0"
+                kinds = planned.flags | (C.PYC_PLAN_NEW_NETWORK if planned.new_network else 0)
+                answer, connection = self.launcher.ask(
+                    C.PYC_REQ_START, flags, full=planned.full, a=kinds, payload=first + boot_id().encode() + b"\0",
+                    text=len(first), fds=fds, timeout=timeout)
+            finally:
+                for fd in own:
+                    os.close(fd)
+            if answer is not None and answer.kind == C.PYC_REPLY_FAILED and attempt < 2:
+                if answer.step == C.PYC_STEP_ATTACH and answer.error == errno.ESTALE:
+                    connection.close()
+                    self.launcher.replace()
+                    self._remake(config, planned)
+                    continue
+                if answer.step == C.PYC_STEP_CGROUP and answer.error == errno.ENOENT:
+                    connection.close()
+                    cgroups.renew()
+                    self._remake(config, planned)
+                    continue
+            return answer, connection
+        raise AssertionError
+
+    def _remake(self, config: Config, planned: planning.Planned) -> None:
+        """Put a container back that its failed start removed (`auto_remove`)."""
+        if not os.path.isdir(self.path(config.id)):
+            self.store.make_dir(self.directory(config.id))
+            self._write(config, planned)
+
+    def _source(self, source: planning.Source) -> int:
+        """Open something of the host's for a start: as root a clone of its mounts, else the place itself."""
+        path = source.path
+        if source.create and not os.path.exists(path):
+            try:
+                os.makedirs(path, exist_ok=True)
+            except OSError as error:
+                raise InvalidSpec(f"volumes: making the missing bind source {path!r}: {error.strerror}") from error
+        if self.launcher.rootless:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        else:
+            fd = C.pyc_open_tree(-100, os.fsencode(path), int(source.recursive))
+        if fd < 0:
+            raise InvalidSpec(f"volumes: the bind source {path!r} can't be used: {os.strerror(-fd)}")
+        return int(fd)
+
+    # -- a whole life in one call ---------------------------------------------------------------------------------------
+
+    def run(self, spec: ContainerSpec, *, stdin: int, timeout: float | None) -> RunResult:
+        """Create, start, wait, collect, remove."""
+        spec = evolve(spec, auto_remove=True, lifetime="process", restart="no")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.store.mutating():
+            config, name, planned = self._create(spec, self.images.resolve(spec.image))
+            answer, connection = self._launch(config, planned, C.PYC_REQ_REPLY_AT_EXIT, stdin, 0.0 if timeout == 0 else None
+                                              if deadline is None else max(0.0, deadline - time.monotonic()))
+        try:
+            if answer is None:
+                self._expire(config, connection, timeout)
+            if answer is None:
+                raise AssertionError
+            return self._ended(config, name, answer)
+        except BaseException:
+            if answer is None or answer.kind != C.PYC_REPLY_EXITED:
+                self._destroy(connection)
+            raise
+        finally:
+            connection.close()
+            self.store.delete_container(config.id)
+
+    def _expire(self, config: Config, connection: Connection, timeout: float | None) -> None:
+        answer = self._destroy(connection)
+        out, err = b"", b""
+        if answer is not None:
+            log = answer.take_fd()
+            if log >= 0:
+                out, err = collect(log)
+                os.close(log)
+        raise TimedOut(f"running {config.spec.image}: it did not end within {timeout} s, and was killed", stdout=out, stderr=err)
+
+    def _destroy(self, connection: Connection) -> Answer | None:
+        """Have the container at the other end of a connection killed and removed; returns the last word."""
+        try:
+            connection.send(C.PYC_REQ_DESTROY)
+            return connection.receive()
+        except Gone:
+            return None
+
+    def _ended(self, config: Config, name: str, answer: Answer) -> RunResult:
+        if answer.kind == C.PYC_REPLY_FAILED:
+            raise start_error(answer, name)
+        log = answer.take_fd()
+        try:
+            out, err = collect(log) if answer.a else (b"", b"")
+        finally:
+            if log >= 0:
+                os.close(log)
+        answer.close()
+        return RunResult(container_id=config.id, exit_code=answer.exit_code, stdout=out, stderr=err,
+                         oom_killed=bool(answer.flags & C.PYC_RECORD_OOM))
+
+    # -- states ---------------------------------------------------------------------------------------------------------
+
+    def signal(self, ref: str, number: int) -> None:
+        """Send a signal to the first process."""
+        id = self.find(ref)
+        try:
+            answer = self.ask(id, C.PYC_REQ_SIGNAL, a=number)
+        except InvalidState:
+            raise InvalidState(f"cannot kill container: {ref}: container {id} is not running") from None
+        if answer.kind == C.PYC_REPLY_FAILED:
+            raise InvalidSpec(f"sending signal {number} to {ref}: {os.strerror(answer.error)}")
+
+    def stop(self, ref: str, timeout: float | None, number: int | None) -> None:
+        """Stop signal, then SIGKILL; returns when it ended."""
+        id = self.find(ref)
+        config = self.config(id)
+        spec = config.spec
+        if number is None:
+            number = parse_signal(spec.stop_signal or config.image_config.stop_signal or "SIGTERM")
+        seconds = timeout if timeout is not None else spec.stop_timeout if spec.stop_timeout is not None else 10.0
+        nanoseconds = int(seconds * 1e9) if seconds >= 0 else -1
+        watch = control.Watch(self.launcher.root_fd, self.directory(id))
+        try:
+            watch.next()
+            self.ask(id, C.PYC_REQ_STOP, a=number, b=nanoseconds)
+            while True:
+                record = watch.next()
+                if record is None or not record.live:
+                    break
+        except (Gone, InvalidState, ContainerNotFound):
+            pass
+        finally:
+            watch.close()
+        self._settle(id)
+
+    def _settle(self, id: str) -> None:
+        """Wait until an ended container's supervisor is gone (or its directory is): the next call finds it at rest."""
+        deadline = time.monotonic() + 10
+        pause = 0.0002
+        while time.monotonic() < deadline:
+            try:
+                record, living = read_record(self.path(id))
+            except FileNotFoundError:
+                self.store.delete_container(id)
+                return
+            if not living:
+                if record.live:
+                    self.heal(id)
+                return
+            time.sleep(pause)
+            pause = min(pause * 2, 0.01)
+
+    def wait(self, ref: str, timeout: float | None, condition: str) -> ContainerState | None:
+        """Return the state once it is as asked; None when time is up."""
+        if condition not in ("not-running", "next-exit", "removed"):
+            raise InvalidSpec(f"wait: condition must be not-running, next-exit or removed: got {condition!r}")
+        id = self.find(ref)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if condition == "removed":
+            return self._wait_removed(id, deadline)
+        first: int | None = None
+        watch: control.Watch | None = None
+        last = Record()
+        try:
+            while True:
+                try:
+                    if watch is None:
+                        watch = control.Watch(self.launcher.root_fd, self.directory(id))
+                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    record = watch.next(left)
+                    if record is None:
+                        return None
+                    last = record
+                except Gone:
+                    watch.close() if watch else None
+                    watch = None
+                    try:
+                        record, living = read_record(self.path(id))
+                    except FileNotFoundError:
+                        return state_of(last, False, 0, self.path(id))
+                    if living:
+                        time.sleep(0.001)
+                        continue
+                    if condition == "next-exit" and first is None:
+                        if not self._wait_start(id, deadline):
+                            return None
+                        first = record.exits
+                        continue
+                    return state_of(record, False, 0, self.path(id))
+                if first is None:
+                    first = record.exits
+                if condition == "next-exit" and record.exits > first:
+                    return state_of(record, True, 0, self.path(id))
+                if not record.live:
+                    self._settle(id)
+                    return state_of(record, True, 0, self.path(id))
+        finally:
+            if watch is not None:
+                watch.close()
+
+    def _wait_start(self, id: str, deadline: float | None) -> bool:
+        """Wait for a start of a container at rest; False when time is up."""
+        for event in self.events.read(since=None, follow=True):
+            if event is not None and event.id == id and event.action in ("start", "destroy"):
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+        return False
+
+    def _wait_removed(self, id: str, deadline: float | None) -> ContainerState | None:
+        record = Record()
+        for event in self.events.read(since=None, follow=True):
+            try:
+                record, living = read_record(self.path(id))
+            except FileNotFoundError:
+                return state_of(evolve(record, status=C.PYC_STATUS_EXITED), False, 0, self.path(id))
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+        return None
+
+    # -- output ---------------------------------------------------------------------------------------------------------
+
+    def _keep_log(self, config: Config, answer: Answer) -> None:
+        if config.spec.auto_remove:
+            self._keep(config.id, answer.take_fd())
+
+    def _keep(self, id: str, fd: int) -> None:
+        if fd < 0:
+            return
+        with self._lock:
+            old = self._logs.pop(id, -1)
+            self._logs[id] = fd
+            if len(self._logs) > _KEPT_LOGS:
+                _, dropped = self._logs.popitem(last=False)
+                os.close(dropped)
+        if old >= 0:
+            os.close(old)
+
+    def open_log(self, ref: str) -> tuple[str, int]:
+        """Return a container's id and a descriptor of its log, which the caller closes; an auto-removed one's too."""
+        try:
+            id = self.find(ref)
+        except ContainerNotFound:
+            with self._lock:
+                for id, fd in self._logs.items():
+                    if id.startswith(ref) and len(ref) >= 12:
+                        return id, os.dup(fd)
+            raise
+        try:
+            return id, os.open(f"{self.path(id)}/log", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return id, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def logs(self, ref: str, *, follow: bool, cursor: int) -> Iterator[LogFrame]:
+        """Yield output after `cursor`."""
+        id, fd = self.open_log(ref)
+        return self._frames(id, fd, follow, cursor)
+
+    def _frames(self, id: str, fd: int, follow: bool, cursor: int) -> Iterator[LogFrame]:
+        watch = control.Watch(self.launcher.root_fd, self.directory(id))
+        try:
+            if not follow:
+                yield from read_frames(fd, cursor)
+                return
+
+            def more(at: int) -> bool:
+                try:
+                    record = watch.next(None, at)
+                except Gone:
+                    return False
+                return record is None or record.live
+
+            yield from follow_frames(fd, cursor, more)
+            record = self._last_record(id)
+            if record.log_lost:
+                gap = f"[{record.log_lost} bytes of output were lost: the store's file system was full]\n"
+                yield LogFrame(stream=2, time=record.finished, data=gap.encode(), cursor=cursor)
+        finally:
+            watch.close()
+            os.close(fd)
+
+    def _last_record(self, id: str) -> Record:
+        try:
+            return read_record(self.path(id))[0]
+        except FileNotFoundError:
+            return Record()
+
+    # -- changing and removing ------------------------------------------------------------------------------------------
+
+    def update(self, ref: str, changes: ContainerUpdate) -> None:
+        """Change a container."""
+        id = self.find(ref)
+        if changes.name is not None:
+            with self.store.mutating():
+                self.store.rename_container(id, changes.name)
+            self.events.write("rename", id, name=changes.name)
+        if changes.paused is not None:
+            self._pause(id, ref, changes.paused)
+        fields = {name: value for name in ("memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpu_period",
+                                           "cpu_quota", "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight", "restart")
+                  if (value := getattr(changes, name)) is not None}
+        if fields:
+            self._change(id, fields)
+
+    def _pause(self, id: str, ref: str, on: bool) -> None:
+        answer = self.ask(id, C.PYC_REQ_PAUSE if on else C.PYC_REQ_UNPAUSE)
+        if answer.kind == C.PYC_REPLY_FAILED:
+            if answer.error == errno.EOPNOTSUPP:
+                raise Unsupported("backend native lacks pause and unpause here: no cgroup with a freezer is this user's; "
+                                  "see `pycontainers doctor`")
+            if answer.error == errno.EALREADY:
+                raise InvalidState(f"Container {id} is already paused")
+            if answer.error == errno.EINVAL:
+                raise InvalidState(f"Container {id} is not paused")
+            raise StoreError(f"pausing {ref}: {os.strerror(answer.error)}")
+
+    def _change(self, id: str, fields: dict[str, object]) -> None:
+        with self.store.mutating():
+            _, name = self.store.find_container(id)
+            config = self.config(id)
+            changed = evolve(config, spec=evolve(config.spec, **fields))  # type: ignore[arg-type]
+            planned = planning.plan_container(changed.spec, self.context(changed, name))
+            record, living = self.record(id)
+            if living and record.live:
+                self._limit(id, changed.spec, fields)
+            write_json(f"{self.path(id)}/config.json", {
+                "spec": encode_spec(changed.spec), "image_id": config.image_id, "created": config.created,
+                "image_config": encode_config(config.image_config)})
+            with open(f"{self.path(id)}/plan.new", "wb") as file:
+                file.write(planned.data)
+            os.rename(f"{self.path(id)}/plan.new", f"{self.path(id)}/plan")
+            if living and record.live:
+                with suppress(InvalidState):
+                    self.ask(id, C.PYC_REQ_RELOAD)
+        self.events.write("update", id, name=name)
+
+    def _limit(self, id: str, spec: ContainerSpec, fields: dict[str, object]) -> None:
+        """Set a running container's limits; raising them may need the other order than lowering them (memory, memsw)."""
+        writes = [write for write in planning.limit_writes(spec)]
+        layout = cgroups.layout()
+        failed: list[tuple[str, str, str]] = []
+        for round_ in range(2):
+            failed, pending = [], writes if round_ == 0 else [(c, f, v, False) for c, f, v in failed]
+            for controller, file, value, optional in pending:
+                slot = layout.slot(controller)
+                if slot < 0:
+                    raise Unsupported(f"backend native lacks limits of {controller} here; see `pycontainers doctor`")
+                hierarchy = layout.hierarchies[slot]
+                name, text = planning.unified_file(file, value) if hierarchy.unified else (file, value)
+                directory = f"{hierarchy.path}/{self.tag}-{id}"
+                try:
+                    if not os.path.isdir(directory):
+                        self._join_late(id, directory)
+                    with open(f"{directory}/{name}", "w") as target:
+                        target.write(text)
+                except OSError as error:
+                    if not optional or error.errno not in (errno.ENOENT, errno.EACCES):
+                        failed.append((controller, file, value))
+                        reason = error
+            writes = [(c, f, v, False) for c, f, v in failed]
+            if not failed:
+                return
+        raise InvalidSpec(f"updating {id[:12]}: {failed[0][1]} = {failed[0][2]}: {reason.strerror}")
+
+    def _join_late(self, id: str, directory: str) -> None:
+        """Give a running container a v1 cgroup that its start did not need, and move its processes there."""
+        os.mkdir(directory)
+        if os.path.exists(f"{directory}/cpuset.cpus"):
+            cgroups.inherit(os.path.dirname(directory), directory)
+        moved: set[str] = set()
+        while True:
+            fresh = set(map(str, self.processes(id))) - moved
+            if not fresh:
+                return
+            for pid in fresh:
+                with suppress(ProcessLookupError), open(f"{directory}/cgroup.procs", "w") as file:
+                    file.write(pid)
+            moved |= fresh
+
+    def processes(self, id: str) -> list[int]:
+        """Return the pids of a running container's processes, as this process counts."""
+        layout = cgroups.layout()
+        pids: set[int] = set()
+        slot = layout.unified if layout.unified >= 0 else layout.slot("pids")
+        if slot >= 0:
+            for folder, _, _ in os.walk(f"{layout.hierarchies[slot].path}/{self.tag}-{id}"):
+                with suppress(OSError), open(f"{folder}/cgroup.procs") as file:
+                    pids.update(int(line) for line in file)
+            return sorted(pid for pid in pids if pid)
+        fd = self.pidfd(id)
+        try:
+            first = control.pid_of(fd)
+        finally:
+            os.close(fd)
+        namespace = _pid_namespace(first)
+        return sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and namespace
+                      and _pid_namespace(int(name)) == namespace)
+
+    def remove(self, ref: str, *, force: bool) -> Removed:
+        """Remove a container, wholly."""
+        id = self.find(ref)
+        with self.store.mutating():
+            _, name = self.store.find_container(id)
+            record, living = self.record(id)
+            if living and record.live:
+                if not force:
+                    state = _STATE_WORDS.get(record.status, "running")
+                    raise InUse(f"cannot remove container {name!r}: container is {state}: stop the container before removing "
+                                "or force remove")
+                self._kill(id)
+            self._settle(id)
+            if os.path.isdir(self.path(id)):
+                trashed = self.store.trash(self.directory(id))
+                self.store.delete_container(id)
+                if trashed:
+                    self.store.trees.remove(trashed)
+                    self.events.write("destroy", id, name=name)
+            else:
+                self.store.delete_container(id)
+            self.remove_cgroups([f"{self.tag}-{id}"])
+        return Removed(deleted=(id,))
+
+    def _kill(self, id: str) -> None:
+        try:
+            answer = control.ask(self.launcher.root_fd, self.directory(id), C.PYC_REQ_DESTROY)
+            answer.close()
+        except Gone:
+            pass
+
+    # -- sweeping -------------------------------------------------------------------------------------------------------
+
+    def heal(self, id: str) -> None:
+        """Write the last word for a supervisor that was killed, and take its cgroups away. Idempotent."""
+        with suppress(FileNotFoundError):
+            heal_record(self.path(id))
+        self.remove_cgroups([f"{self.tag}-{id}"])
+        self.events.write("die", id, exitCode="137")
+
+    def remove_cgroups(self, names: Sequence[str]) -> None:
+        """Remove cgroups of ours in which nothing lives any more; whatever does is killed first."""
+        for hierarchy in cgroups.layout().hierarchies:
+            for name in names:
+                cgroups.remove(f"{hierarchy.path}/{name}")
+
+    def _sweep(self, gone: Sequence[str]) -> None:
+        for id in gone:
+            self._kill(id)
+        live = set()
+        for row in self.store.containers():
+            try:
+                record, living = read_record(self.path(row.id))
+            except FileNotFoundError:
+                continue
+            if living:
+                live.add(f"{self.tag}-{row.id}")
+            elif record.live:
+                self.heal(row.id)
+        for hierarchy in cgroups.layout().hierarchies:
+            with suppress(OSError):
+                stale = [name for name in os.listdir(hierarchy.path) if name.startswith(f"{self.tag}-") and name not in live]
+                # A supervisor that has told its last word may still be tidying: it is not in the way.
+                for name in stale:
+                    cgroups.remove(f"{hierarchy.path}/{name}")
+
+    def close(self) -> None:
+        """Give up kept logs. Idempotent."""
+        with self._lock:
+            while self._logs:
+                os.close(self._logs.popitem()[1])
+
+
+_STATE_WORDS = {C.PYC_STATUS_PAUSED: "paused", C.PYC_STATUS_RESTARTING: "restarting"}
+_ = (Status, parse_record)
+
+
+def _pid_namespace(pid: int) -> int:
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return 0

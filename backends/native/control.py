@@ -1,0 +1,216 @@
+"""A container's supervisor, as a client of it: watching, signals, execs, attaching."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from pycontainers._native._lib import lib as C
+from pycontainers.backend import LogFrame
+from pycontainers.backends.native.launcher import Answer
+from pycontainers.backends.native.launcher import Connection
+from pycontainers.backends.native.launcher import Gone
+from pycontainers.backends.native.launcher import call
+from pycontainers.backends.native.logs import follow_frames
+from pycontainers.backends.native.record import Record
+from pycontainers.backends.native.record import parse_record
+
+
+def ask(root_fd: int, directory: str, kind: int, **rest: int) -> Answer:
+    """Ask a supervisor one thing. Raises `Gone` where there is none (any more)."""
+    answer, connection = call(root_fd, f"{directory}/ctl.sock", kind, **rest)
+    connection.close()
+    assert answer is not None
+    return answer
+
+
+class Watch:
+    """A long poll of a supervisor: each `next` returns the record once it differs from the last one."""
+
+    def __init__(self, root_fd: int, directory: str) -> None:
+        """Name the container; the first `next` connects."""
+        self._root_fd = root_fd
+        self._path = f"{directory}/ctl.sock"
+        self._connection: Connection | None = None
+        self._sequence = -1
+        self._asked = False
+        self._closed = False
+
+    def next(self, timeout: float | None = None, log_known: int = -1) -> Record | None:
+        """Return the record once it, or (from `log_known` on) the log, has changed; None when time is up.
+
+        Raises `Gone` when the supervisor has ended, or after `close`.
+        """
+        if self._closed:
+            raise Gone("closed")
+        if self._connection is None:
+            answer, self._connection = call(self._root_fd, self._path, C.PYC_REQ_WATCH, a=log_known, b=self._sequence,
+                                            timeout=timeout)
+        else:
+            if not self._asked:
+                self._connection.send(C.PYC_REQ_WATCH, a=log_known, b=self._sequence)
+            answer = self._connection.receive(timeout)
+        self._asked = answer is None
+        if answer is None:
+            return None
+        answer.close()
+        record = parse_record(answer.record)
+        self._sequence = record.sequence
+        return record
+
+    def close(self) -> None:
+        """End it; wakes a thread inside `next`. Idempotent."""
+        self._closed = True
+        if self._connection is not None:
+            shut(self._connection)
+            self._connection.close()
+
+
+def shut(connection: Connection) -> None:
+    """Wake whoever waits on a connection: they see its end."""
+    if connection.sock < 0:
+        return
+    try:
+        copy = socket.socket(fileno=os.dup(connection.sock))
+    except OSError:
+        return
+    with copy:
+        try:
+            copy.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+def pid_of(pidfd: int) -> int:
+    """Return the pid behind a pidfd as this process's /proc counts, 0 if it ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return max(0, int(line[4:]))
+    return 0
+
+
+class Exec:
+    """A running exec, by its connection to the supervisor; see `pycontainers.backend.Process`."""
+
+    def __init__(self, connection: Connection, pidfd: int, terminal: int) -> None:
+        """Take over connection and descriptors."""
+        self._connection = connection
+        self._pidfd = pidfd
+        self.terminal = terminal
+        self.pid = pid_of(pidfd)
+        self._code: int | None = None
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once the exec has ended."""
+        return self._connection.fileno()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Return Docker's exit code; None when time is up."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            return None
+        try:
+            if self._code is None:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                try:
+                    answer = self._connection.receive(left)
+                except Gone:
+                    self._code = 137
+                else:
+                    if answer is None:
+                        return None
+                    self._code = answer.exit_code
+            return self._code
+        finally:
+            self._lock.release()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the first process."""
+        self._tell(C.PYC_REQ_EXEC_SIGNAL, number)
+
+    def kill(self) -> None:
+        """Kill the whole tree."""
+        self._tell(C.PYC_REQ_EXEC_KILL, int(signal.SIGKILL))
+
+    def _tell(self, kind: int, number: int) -> None:
+        if self._code is None:
+            try:
+                self._connection.send(kind, a=number)
+            except Gone:
+                return
+
+    def close(self) -> None:
+        """Release the handle."""
+        self._connection.close()
+        with self._lock:
+            if self.terminal >= 0:
+                os.close(self.terminal)
+                self.terminal = -1
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
+
+
+class Attached:
+    """A hold on a container's streams; see `pycontainers.backend.Attachment`."""
+
+    def __init__(self, root_fd: int, directory: str, log: int, *, stdin: bool, start: int) -> None:
+        """Attach; takes over the log's descriptor. Raises `Gone` if the container is not running (but reads its log)."""
+        self._watch = Watch(root_fd, directory)
+        self._log = log
+        self._start = start
+        self._lock = threading.Lock()
+        self._root_fd, self._directory = root_fd, directory
+        self.stdin = -1
+        self.tty = False
+        if stdin:
+            try:
+                answer = ask(root_fd, directory, C.PYC_REQ_STDIN)
+                self.stdin = answer.take_fd()
+                self.tty = bool(answer.flags & 1)
+            except Gone:
+                pass
+
+    def frames(self) -> Iterator[LogFrame]:
+        """Yield output until the container ends."""
+        yield from follow_frames(self._log, self._start, self._more)
+
+    def _more(self, cursor: int) -> bool:
+        try:
+            record = self._watch.next(None, cursor)
+        except Gone:
+            return False
+        return record is None or record.live
+
+    def close_stdin(self) -> None:
+        """Half-close."""
+        with self._lock:
+            if self.stdin >= 0 and not self.tty:
+                os.close(self.stdin)
+                self.stdin = -1
+        if not self.tty:
+            try:
+                ask(self._root_fd, self._directory, C.PYC_REQ_CLOSE_STDIN)
+            except Gone:
+                pass
+
+    def close(self) -> None:
+        """Detach."""
+        self._watch.close()
+        with self._lock:
+            if self.stdin >= 0:
+                os.close(self.stdin)
+                self.stdin = -1
+
+    def __del__(self) -> None:
+        """Give the log back."""
+        try:
+            os.close(self._log)
+        except OSError:
+            pass

@@ -1,0 +1,44 @@
+"""The native backend's plugin: what it says of itself before it is opened."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pycontainers.backend import Backend
+from pycontainers.backend import BackendInfo
+
+
+def unavailable() -> str | None:
+    """Return why the native backend can't be used here, None if it can."""
+    if sys.platform != "linux":
+        return f"it needs Linux, and this is {sys.platform}"
+    try:
+        from pycontainers._native import _lib
+    except ImportError as error:
+        return f"its C part is missing ({error}); install a C compiler and Python's headers, then pycontainers anew"
+    if _lib.lib.pyc_abi() != 1:
+        return "its C part is of another version; install pycontainers anew"
+    if os.geteuid() and not _user_namespaces():
+        return "user namespaces are off here; see `pycontainers doctor`"
+    return None
+
+
+def _user_namespaces() -> bool:
+    try:
+        with open("/proc/sys/user/max_user_namespaces") as file:
+            return int(file.read()) > 0
+    except (OSError, ValueError):
+        return False
+
+
+def open_backend(*, root: str | os.PathLike[str] | None = None) -> Backend:
+    """Open the native backend on the store `root`, by default the user's own."""
+    from pycontainers.backends.native.backend import NativeBackend
+
+    return NativeBackend(root)
+
+
+def pycontainers_backend() -> BackendInfo:
+    """Return the native backend's description."""
+    return BackendInfo(name="native", open=open_backend, unavailable=unavailable, priority=10)
