@@ -17,7 +17,6 @@ from pycontainers.errors import InvalidSpec
 from pycontainers.spec import ContainerSpec
 from pycontainers.spec import Device
 from pycontainers.spec import HealthCheck
-from pycontainers.spec import ImageConfig
 from pycontainers.spec import Mount
 from pycontainers.spec import Port
 from pycontainers.spec import RestartPolicy

@@ -189,7 +189,7 @@ def parse_changes(changes: list[str]) -> Any:
 
 
 def _import(options: Options) -> None:
-    from pycontainers.image import Image
+    from pycontainers import Image
 
     source, *reference = options.args
     if source != "-" and "://" not in source and not os.path.exists(source):
@@ -214,7 +214,7 @@ IMPORT = Command(
 
 
 def _tag(options: Options) -> None:
-    from pycontainers.image import Image
+    from pycontainers import Image
 
     source, target = options.args
     Image.get(source).tag(target)
@@ -265,7 +265,7 @@ def _history_columns(human: bool, trunc: bool) -> Any:
 
 
 def _history(options: Options) -> None:
-    from pycontainers.image import Image
+    from pycontainers import Image
 
     image = Image.get(options.args[0])
     rows = [(image.id if i == 0 else "<missing>", layer) for i, layer in enumerate(image.history())]

@@ -37,7 +37,7 @@ def _containers(options: Options) -> None:
 
 
 def _images(options: Options) -> None:
-    from pycontainers.image import Image
+    from pycontainers import Image
 
     what = _UNUSED if options.all else _DANGLING
     if not options.force and not confirm(f"WARNING! This will remove all {what}."):
@@ -49,7 +49,7 @@ def _images(options: Options) -> None:
 
 def _all(options: Options) -> None:
     from pycontainers.container import Container
-    from pycontainers.image import Image
+    from pycontainers import Image
 
     what = _UNUSED if options.all else _DANGLING
     warning = f"WARNING! This will remove:\n  - all stopped containers\n  - all {what}\n"
