@@ -66,7 +66,8 @@ class Session:
                 attachment = self._attach()
             except (InvalidState, NotFound):
                 pass  # It has ended already.
-        return self._join(attachment, self.container.frames(follow=True, cursor=cursor))
+        frames = self.container.engine.backend.logs(self.container.id, follow=True, cursor=cursor)
+        return self._join(attachment, frames)
 
     def attach(self) -> int | None:
         """Join the streams of a running container from now on; return as `start` does."""
