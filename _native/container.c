@@ -166,6 +166,20 @@ upper_like (int upper, const char *lower)
   sys (utimensat, upper, 0, times, 0);
 }
 
+/* An overlay for one directory of the root waits among the binds: SUBROOT puts it in place. */
+static int
+overlay_keep (struct start *s, int slot, int fd)
+{
+  char target[32];
+  long e = attach_begin (s);
+  slot_path (target, slot);
+  if (e == 0)
+    e = sys (mkdirat, AT_FDCWD, target, 0700);
+  if (e == 0)
+    e = sys (move_mount, fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+  return e ? fail (&s->failure, PYC_STEP_OVERLAY, e, target) : 0;
+}
+
 int
 start_overlay (struct start *s, const struct pyc_op *op)
 {
@@ -195,6 +209,12 @@ start_overlay (struct start *s, const struct pyc_op *op)
     fd = mount_overlay (lowers, upper, work, op->flags);
   if (fd < 0)
     return fail (&s->failure, PYC_STEP_OVERLAY, fd, lowers);
+  if (op->slot >= 0)
+    {
+      int e = overlay_keep (s, op->slot, (int)fd);
+      sys (close, fd);
+      return e;
+    }
   drop (&s->overlay);
   s->overlay = (int)fd;
   return 0;
@@ -275,16 +295,18 @@ start_prepare (struct start *s)
         e = cgroup_write (s, op);
         break;
       case PYC_OP_ATTACH:
-        e = s->attached && (op->flags & PYC_OP_OPTIONAL) ? 0 : attach (s, op);
+        e = s->prepared ? 0 : attach (s, op);
         break;
       case PYC_OP_OVERLAY:
-        e = start_overlay (s, op);
+        e = s->prepared && op->slot >= 0 ? 0 : start_overlay (s, op);
         break;
       default:
         e = fail (&s->failure, PYC_STEP_PLAN, -EINVAL, "op");
       }
   if (e)
     s->failure.op = (uint32_t)(op - ops_begin (s->plan));
+  else
+    s->prepared = true;
   return e;
 }
 

@@ -108,7 +108,9 @@ struct start
   int master;
   int slave;
   int stdio[3];
+  /* This process has its own mount namespace; and what is attached there once is there for every restart. */
   bool attached;
+  bool prepared;
   int pidfd;
   int pid;
   /* A network namespace made beforehand, else -1. */

@@ -52,7 +52,7 @@ root_of_ended (int conn, const char *path)
   start_init (&start, &plan);
   op = ops_begin (&plan);
   for (uint32_t i = 0; i < plan.head->op_count && op->code != PYC_OP_CHILD; i++, op++)
-    if (op->code == PYC_OP_OVERLAY && start_overlay (&start, op))
+    if (op->code == PYC_OP_OVERLAY && op->slot < 0 && start_overlay (&start, op))
       {
         reply_failure (conn, &start.failure);
         leave (1);
@@ -160,7 +160,10 @@ diff (int conn, const struct message *m)
 
   for (const char *l = text_of (m, m->head.text); *l && count < ARCHIVE_LOWERS_MAX; l = list_next (l))
     {
-      long fd = sys (openat, AT_FDCWD, l, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+      /* "@N" is the Nth descriptor that came along: a directory that is not of the store. */
+      const char *digits = l + 1;
+      int given = *l == '@' ? 1 + (int)text_parse (&digits) : 0;
+      long fd = given ? given < m->fd_count ? m->fds[given] : -EBADF : sys (openat, AT_FDCWD, l, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
       if (fd < 0)
         job_fail (conn, PYC_STEP_FILES, fd, l);
       lowers[count++] = (int)fd;

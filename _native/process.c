@@ -204,12 +204,11 @@ command_execute (struct child *c, int program)
     e = command_find (argv[0], plan_text (p, c->process->path), found, sizeof found);
   if (e == 0 && program >= 0)
     {
-      arguments[0] = "pycontainers-init";
-      arguments[1] = found;
-      arguments[2] = argv[0];
+      arguments[1] = "pycontainers-init";
+      arguments[2] = found;
       e = sys (faccessat, AT_FDCWD, found, 1);
       if (e == 0)
-        e = sys (execveat, program, "", arguments, environment, AT_EMPTY_PATH);
+        e = sys (execveat, program, "", arguments + 1, environment, AT_EMPTY_PATH);
     }
   else if (e == 0)
     e = sys (execve, found, argv, environment);

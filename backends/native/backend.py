@@ -42,6 +42,7 @@ from pycontainers.backends.native.images import Images
 from pycontainers.backends.native.inside import Inside
 from pycontainers.backends.native.launcher import Gone
 from pycontainers.backends.native.launcher import Launcher
+from pycontainers.backends.native.listing import default_root
 from pycontainers.backends.native.launcher import Trees
 from pycontainers.backends.native.launcher import call
 from pycontainers.backends.native.store import Store
@@ -50,14 +51,6 @@ from pycontainers.spec import ContainerUpdate
 from pycontainers.spec import ExecSpec
 from pycontainers.spec import ImageUpdate
 from pycontainers.spec import ImportSpec
-
-
-def default_root() -> str:
-    """Return where this user's store is when none is named."""
-    if os.geteuid() == 0:
-        return "/var/lib/pycontainers"
-    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return os.path.join(base, "pycontainers")
 
 
 class NativeBackend(Backend):

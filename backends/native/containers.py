@@ -208,10 +208,14 @@ class Containers:
         id = new_id()
         name = spec.name or random_name(self._taken)
         config = Config(id=id, spec=spec, image_id=image_id, image_config=document.config, created=time.time())
-        planned = planning.plan_container(spec, self.context(config, name))
+        context = self.context(config, name)
+        planned = planning.plan_container(spec, context)
         directory = self.store.container_dir(id)
         self.store.make_dir(directory)
         try:
+            if context.host is not None:
+                for overlay in context.host.overlays:
+                    os.makedirs(self.store.path(f"{directory}/upper/{overlay.target}"), overlay.mode)
             self._write(config, planned)
             while True:
                 try:
@@ -252,7 +256,7 @@ class Containers:
             id=config.id, name=name, directory=self.directory(config.id), cgroup=f"{self.tag}-{config.id}",
             lowers=tuple(self.images.lowers(config.image_id)), config=config.image_config, rootless=self.launcher.rootless,
             single_id=ids is not None and ids.single, cache=self.store.path("run"), image=config.spec.image,
-            host=hostimage.host_layers(rootless=self.launcher.rootless, store=self.store.root) if document.host else None)
+            host=hostimage.host_layers(self.store, rootless=self.launcher.rootless) if document.host else None)
 
     # -- starting -------------------------------------------------------------------------------------------------------
 

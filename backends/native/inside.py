@@ -119,21 +119,38 @@ class Inside:
         upper = f"{containers.directory(id)}/upper"
         if not os.path.isdir(containers.store.path(upper)):
             return []
-        lowers = [*containers.images.lowers(config.image_id), "base"]
-        flags = _DIFF_USERXATTR if containers.launcher.rootless else 0
-        output = os.memfd_create("pycontainers-diff", os.MFD_CLOEXEC)
+        host = containers.context(config, id).host
+        lowers = [*containers.images.lowers(config.image_id), *(host.overlays[0].lowers if host else ("base",))]
+        places = [("", upper, lowers)] + [(f"/{o.target}", f"{upper}/{o.target}", list(o.lowers))
+                                          for o in (host.overlays[1:] if host else ())]
+        changes: dict[str, str] = {}
+        for place, above, below in places:
+            for kind, path in self._changes(ref, above, below):
+                if not any(path.startswith(f"{inner}/") for inner, *_ in places if inner and not place):
+                    changes[place + path if path != "/" else place] = kind
+        changes.pop("", None)
+        return [Change(kind=kind, path=path) for path, kind in sorted(changes.items())]
+
+    def _changes(self, ref: str, upper: str, lowers: Sequence[str]) -> list[tuple[str, str]]:
+        flags = _DIFF_USERXATTR if self._containers.launcher.rootless else 0
+        fds = [os.memfd_create("pycontainers-diff", os.MFD_CLOEXEC)]
+        texts = []
         try:
+            for lower in lowers:
+                if lower.startswith("/"):
+                    texts.append(f"@{len(fds) - 1}")
+                    fds.append(os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                else:
+                    texts.append(lower)
             try:
-                self._trees.ask(C.PYC_REQ_DIFF, a=flags, texts=lowers, second=upper, fds=[output])
+                self._trees.ask(C.PYC_REQ_DIFF, a=flags, texts=texts, second=upper, fds=fds)
             except JobFailed as error:
                 raise error.translated(f"listing the changes of {ref}") from error
-            size = os.fstat(output).st_size
-            parts = os.pread(output, size, 0).split(b"\0")
+            parts = os.pread(fds[0], os.fstat(fds[0]).st_size, 0).split(b"\0")
         finally:
-            os.close(output)
-        changes = [Change(kind=kind.decode(), path=os.fsdecode(path))
-                   for kind, path in zip(parts[0::2], parts[1::2], strict=False)]
-        return sorted((change for change in changes if change.path != "/"), key=lambda change: change.path)
+            for fd in fds:
+                os.close(fd)
+        return [(kind.decode(), os.fsdecode(path)) for kind, path in zip(parts[0::2], parts[1::2], strict=False)]
 
     def _root(self, id: str) -> tuple[int, str, list[int]]:
         """Return how a job finds a container's root: mode, second text, descriptors (the caller closes them)."""

@@ -26,6 +26,14 @@ _LIVE = ("running", "paused", "restarting")
 _record = struct.Struct(RECORD)
 
 
+def default_root() -> str:
+    """Return where this user's store is when none is named."""
+    if os.geteuid() == 0:
+        return "/var/lib/pycontainers"
+    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(base, "pycontainers")
+
+
 class Values:
     """Attributes."""
 
@@ -44,18 +52,22 @@ def list_containers(root: str) -> list[Any] | None:
             if file.read().strip() != str(VERSION):
                 return None
         rows = _rows(f"{root}/db.sqlite3")
-        found = [_container(f"{root}/containers/{id[:2]}/{id}", id, name) for id, name in rows]
+        found = [_container(f"{root}/containers/{id[:2]}/{id}", id, name) for id, name, _ in rows]
+    except FileNotFoundError:
+        return [] if not os.path.exists(f"{root}/version") else None
     except (OSError, ValueError, KeyError, TypeError, sqlite3.Error):
         return None
-    if None in found:
-        return None
+    for container, (_, _, lifetime) in zip(found, rows, strict=True):
+        # One whose creator may be dead is the backend's to sweep.
+        if container is None or (lifetime == "process" and container.state.status.value == "created"):
+            return None
     return sorted(found, key=lambda c: c.created, reverse=True)  # type: ignore[union-attr]
 
 
-def _rows(path: str) -> list[tuple[str, str]]:
+def _rows(path: str) -> list[tuple[str, str, str]]:
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        return database.execute("SELECT id, name FROM containers ORDER BY created DESC, id").fetchall()
+        return database.execute("SELECT id, name, lifetime FROM containers ORDER BY created DESC, id").fetchall()
     finally:
         database.close()
 

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from pycontainers.backends.native import cgroups
 from pycontainers.backends.native import seccomp
+from pycontainers.backends.native.hostimage import HostLayers
 from pycontainers.backends.native.launcher import DEFAULT_CAPABILITIES
 from pycontainers.backends.native.plan import CAPABILITIES
 from pycontainers.backends.native.plan import C
@@ -83,7 +84,7 @@ class Context:
     single_id: bool
     cache: str
     #: Overlays of the host's own root, and what is masked in them; None for other images.
-    host: object = None
+    host: HostLayers | None = None
     image: str = ""
 
 
@@ -255,15 +256,33 @@ class _Planner:
         flags = C.PYC_OP_USERXATTR if context.rootless else 0
         if self.spec.auto_remove:
             flags |= C.PYC_OP_VOLATILE
-        lowers = list(context.lowers)
-        if context.host is not None:
-            lowers += self._host_lowers()
-        lowers.append("base")
-        b.op(C.PYC_OP_OVERLAY, flags, a=b.list(lowers), b=b.text(f"{directory}/upper"), c=b.text(f"{directory}/work"))
+        self.host_overlays(flags)
+        root = context.host.overlays[0].lowers if context.host is not None else ("base",)
+        lowers = b.list([*context.lowers, *root])
+        b.op(C.PYC_OP_OVERLAY, flags, a=lowers, b=b.text(f"{directory}/upper"), c=b.text(f"{directory}/work"))
 
-    def _host_lowers(self) -> list[str]:
-        slot = self.attach("/", recursive=False)
-        return [f"binds/{slot}"]
+    def host_overlays(self, flags: int) -> None:
+        """Mount an overlay over each of the host's own directories; the root's own comes after them."""
+        b, host = self.builder, self.context.host
+        self._subroots: list[tuple[str, int]] = []
+        if host is None:
+            return
+        slot = C.PYC_FDS_MAX
+        for overlay in host.overlays[1:]:
+            lowers = [f"binds/{self.attach(path, recursive=False)}" if path.startswith("/") else path for path in overlay.lowers]
+            slot -= 1
+            directory = self.context.directory
+            b.op(C.PYC_OP_OVERLAY, flags, slot=slot, a=b.list(lowers), b=b.text(f"{directory}/upper/{overlay.target}"),
+                 c=b.text(f"{directory}/work-{overlay.target}"))
+            self._subroots.append((overlay.target, slot))
+
+    def host_places(self) -> None:
+        """Put the host's directories in place."""
+        b = self.builder
+        for target, slot in self._subroots:
+            b.op(C.PYC_OP_SUBROOT, slot=slot, b=b.text(target))
+        for path, slot in self._host_binds:
+            b.op(C.PYC_OP_BIND, slot=slot, b=b.text(path), x=_RDONLY)
 
     def attach(self, path: str, *, is_file: bool = False, create: bool = False, recursive: bool = True) -> int:
         """Ask for a path of the host's; returns its slot."""
@@ -271,8 +290,7 @@ class _Planner:
         if slot >= C.PYC_FDS_MAX - 8:
             raise InvalidSpec(f"volumes: more than {C.PYC_FDS_MAX - 8} binds are not possible")
         self.sources.append(Source(slot, path, create, recursive))
-        self.builder.op(C.PYC_OP_ATTACH, (C.PYC_OP_IS_FILE if is_file else 0) | C.PYC_OP_OPTIONAL, slot=slot,
-                        a=self.builder.text(path))
+        self.builder.op(C.PYC_OP_ATTACH, C.PYC_OP_IS_FILE if is_file else 0, slot=slot, a=self.builder.text(path))
         return slot
 
     # -- the child's half -------------------------------------------------------------------------------------------------
@@ -363,6 +381,8 @@ class _Planner:
     def attach_binds(self) -> None:
         """Ask for the sources of binds: in the supervisor's half, before the root is made."""
         self._bound: dict[Mount, tuple[int, bool]] = {}
+        host = self.context.host
+        self._host_binds = [(path, self.attach(path)) for path in host.binds] if host is not None else []
         for mount in self.spec.volumes:
             if mount.type == "bind":
                 path = os.path.abspath(os.path.expanduser(mount.source))
@@ -379,6 +399,8 @@ class _Planner:
     def finish(self, security: _Security, joins: list[int]) -> None:
         """Mask paths, set names and limits."""
         b, spec = self.builder, self.spec
+        for path in self.context.host.masked if self.context.host is not None else ():
+            b.op(C.PYC_OP_MASK, C.PYC_OP_OPTIONAL, a=b.text(path))
         for path in security.masked:
             b.op(C.PYC_OP_MASK, a=b.text(path))
         for path in security.read_only:
@@ -416,6 +438,7 @@ def plan_container(spec: ContainerSpec, context: Context, rows: int = 0, columns
     for slot in joins:
         b.op(C.PYC_OP_CGROUP_JOIN, slot=slot)
     b.op(C.PYC_OP_ROOT)
+    planner.host_places()
     planner.kernel_mounts()
     planner.files()
     planner.mounts()

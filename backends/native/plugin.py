@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-from pycontainers.backend import Backend
-from pycontainers.backend import BackendInfo
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pycontainers.backend import Backend
+    from pycontainers.backend import BackendInfo
 
 
 def unavailable() -> str | None:
@@ -41,4 +45,16 @@ def open_backend(*, root: str | os.PathLike[str] | None = None) -> Backend:
 
 def pycontainers_backend() -> BackendInfo:
     """Return the native backend's description."""
+    from pycontainers.backend import BackendInfo
+
     return BackendInfo(name="native", open=open_backend, unavailable=unavailable, priority=10)
+
+
+def pycontainers_listing(root: str | None) -> list[Any] | None:
+    """Return what `pycontainers ps` shows, quickly; None if the backend itself has to look. `root` None is the user's own."""
+    if sys.platform != "linux":
+        return None
+    from pycontainers.backends.native.listing import default_root
+    from pycontainers.backends.native.listing import list_containers
+
+    return list_containers(root or default_root())

@@ -306,6 +306,7 @@ class Store:
             os.makedirs(self.path(name), 0o700, exist_ok=True)
         for name in _SPREAD:
             _spread(self.path(name))
+        self._make_base()
         fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_size < _MARKS:
@@ -315,6 +316,16 @@ class Store:
         # Last, and short enough to be written in one piece: who finds it finds all of the above.
         with open(self.path("version"), "w", encoding="ascii") as file:
             file.write(f"{VERSION}\n")
+
+    def _make_base(self) -> None:
+        """Fill the layer below all others: where a container's own mounts go if its image has no such places."""
+        for name in ("dev", "proc", "sys", "etc"):
+            os.makedirs(self.path(f"base/{name}"), 0o755, exist_ok=True)
+        for name in ("hosts", "hostname", "resolv.conf"):
+            os.close(os.open(self.path(f"base/etc/{name}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        with suppress(FileExistsError):
+            os.symlink("/proc/mounts", self.path("base/etc/mtab"))
+        os.chmod(self.path("base"), 0o755)
 
     def _connection(self) -> _Connection:
         connection: _Connection | None = getattr(self._local, "connection", None)
@@ -503,11 +514,18 @@ class Store:
     def _abandoned(self, row: ContainerRow) -> bool:
         if row.lifetime != "process" or self.alive(row.creator):
             return False
-        # Whoever starts a container writes its state first; an ended one is the supervisor's to remove.
+        # Its supervisor holds the lock of its state, and removes it in the end.
         try:
-            return os.stat(self.path(f"{self.container_dir(row.id)}/state")).st_size == 0
+            fd = os.open(self.path(f"{self.container_dir(row.id)}/state"), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
 
     def collect(self) -> list[str]:
         """Remove removed images that no container uses any more, images whose files are lost, and layers of no image.
