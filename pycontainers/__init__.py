@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pycontainers.errors import WaitFailed as WaitFailed
     from pycontainers.filesystem import ContainerPath as ContainerPath
     from pycontainers.layer import Layer as Layer
+    from pycontainers.options import ContainerOptions as ContainerOptions
     from pycontainers.plugins import hookimpl as hookimpl
     from pycontainers.process import DEVNULL as DEVNULL
     from pycontainers.process import PIPE as PIPE
@@ -84,6 +85,7 @@ _WHERE = {
         "Unsupported VolumeNotFound WaitFailed",
         "filesystem": "ContainerPath",
         "layer": "Layer",
+        "options": "ContainerOptions",
         "plugins": "hookimpl",
         "process": "Attached CompletedProcess DEVNULL PIPE Popen STDOUT",
         "spec": "ContainerSpec HealthCheck ImageConfig Mount RestartPolicy",
@@ -95,12 +97,12 @@ _WHERE = {
 __all__ = [
     "DEVNULL", "PIPE", "STDOUT", "AmbiguousName", "Attached", "BackendStatus", "BackendUnavailable", "Capability",
     "Change", "CommandNotExecutable", "CommandNotFound", "CompletedProcess", "Condition", "Container",
-    "ContainerNotFound", "ContainerPath", "ContainerSpec", "ContainerState", "ContainersError", "CorruptArchive",
-    "Engine", "Event", "Health", "HealthCheck", "Image", "ImageConfig", "ImageNotFound", "InUse", "InvalidReference",
-    "InvalidSpec", "InvalidState", "InvalidType", "Layer", "LimitExceeded", "LogFrame", "Mount", "NameInUse",
-    "NetworkNotFound", "NotFound", "Popen", "ProcessFailed", "Removed", "RestartPolicy", "StartFailed", "Stats",
-    "StoreError", "StoreFull", "StoreVersion", "TimedOut", "Unsupported", "VolumeNotFound", "WaitFailed", "exited",
-    "healthy", "hookimpl", "http", "list_backends", "log", "port", "run",
+    "ContainerNotFound", "ContainerOptions", "ContainerPath", "ContainerSpec", "ContainerState", "ContainersError",
+    "CorruptArchive", "Engine", "Event", "Health", "HealthCheck", "Image", "ImageConfig", "ImageNotFound", "InUse",
+    "InvalidReference", "InvalidSpec", "InvalidState", "InvalidType", "Layer", "LimitExceeded", "LogFrame", "Mount",
+    "NameInUse", "NetworkNotFound", "NotFound", "Popen", "ProcessFailed", "Removed", "RestartPolicy", "StartFailed",
+    "Stats", "StoreError", "StoreFull", "StoreVersion", "TimedOut", "Unsupported", "VolumeNotFound", "WaitFailed",
+    "exited", "healthy", "hookimpl", "http", "list_backends", "log", "port", "run",
 ]
 
 
@@ -109,9 +111,7 @@ def __getattr__(name: str) -> object:
     module = _WHERE.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{module}"), name)
+    value = getattr(__import__(f"{__name__}.{module}", fromlist=(name,)), name)  # importlib alone would cost 1 ms.
     globals()[name] = value
     return value
 
