@@ -180,9 +180,15 @@ class Command:
         interspersed: bool = True,
         daemon_prefix: bool = False,
         extra_usage: Sequence[str] = (),
+        quick: Callable[[Options, str | None, str | None], bool] | None = None,
     ) -> None:
-        """Describe a command; `daemon_prefix` makes errors begin with the program's name, as `docker run` does."""
+        """Describe a command.
+
+        `daemon_prefix` makes errors begin with the program's name, as `docker run` does. `quick` is tried before an
+        engine is opened, with the names of backend and store that were given; it returns True if it did everything.
+        """
         self.run = run
+        self.quick = quick
         self.arguments = arguments
         self.flags = tuple(flags)
         self.least = least

@@ -186,6 +186,8 @@ def run(argv: Sequence[str]) -> int:
     except Help:
         print(command.help())
         return 0
+    if command.quick is not None and not _engine_is_open() and command.quick(options, values["backend"], values["root"]):
+        return 0
     engine = _engine(values["backend"], values["root"])
     if engine is None:
         return _call(command, options)
@@ -202,6 +204,11 @@ def _call(command: Command, options: Options) -> int:
         return command.run(options) or 0
     except ContainersError as error:
         raise Failure(f"{PROGRAM}: {reason(error)}", getattr(error, "exit_code", 125)) from error
+
+
+def _engine_is_open() -> bool:
+    """Tell whether this process has used or entered an engine: then that is the one that is meant."""
+    return "pycontainers.engine" in sys.modules
 
 
 def _engine(backend: str | None, root: str | None):  # type: ignore[no-untyped-def]

@@ -138,22 +138,55 @@ def named_images(records: Sequence[ContainerRecord], always: bool = False) -> di
     return {i.id: (familiar(i.tags[0]).removesuffix(":latest") if i.tags else "", i.size) for i in images}
 
 
+def _quick(options: Options, backend: str | None, root: str | None) -> bool:
+    """Show what the native backend's own quick listing tells, if it is meant and nothing else is asked for.
+
+    Opening an engine takes longer than the rest of `ps`; what the listing leaves out, the engine does.
+    """
+    import os
+
+    from pycontainers import plugins
+
+    found = plugins.entry_points()
+    backend = backend or os.environ.get("PYCONTAINERS_BACKEND") or None
+    foreign = backend is None and not all(value.startswith("pycontainers.") for value in found.values())
+    if backend not in (None, "native") or foreign or options.filter or _sized(options) or "native" not in found:
+        return False
+    listing = getattr(plugins.load(found["native"]), "pycontainers_listing", None)
+    records = listing and listing(root or os.environ.get("PYCONTAINERS_ROOT") or None)
+    if records is None or any(r.spec.image.startswith("sha256:") for r in records):
+        return False
+    if not (options.all or options.latest or options.last > 0):
+        records = [r for r in records if r.state.status.value in ("running", "paused", "restarting")]
+    _show(options, records)
+    return True
+
+
+def _sized(options: Options) -> bool:
+    return options.size or (options.format is not None and ".Size" in options.format)
+
+
 def _run(options: Options) -> None:
     from pycontainers.backend import ContainerRecord
     from pycontainers.engine import default_engine
     from pycontainers.filters import select_containers
 
     backend = default_engine().backend
+    everything = options.all or options.latest or options.last > 0
+    _show(options, select_containers(backend, backend.list(ContainerRecord), filters(options.filter), all=everything))
+
+
+def _show(options: Options, records: list[ContainerRecord]) -> None:
     last = 1 if options.latest else options.last
-    everything = options.all or last > 0
-    records = select_containers(backend, backend.list(ContainerRecord), filters(options.filter), all=everything)
     if last > 0:
         records = records[:last]
     format = options.format
-    sized = options.size or (format is not None and ".Size" in format)
+    sized = _sized(options)
     if sized:
+        from pycontainers.engine import default_engine
         from pycontainers.usage import measured
 
+        backend = default_engine().backend
         records = [measured(backend, r) for r in records]
     if options.quiet:
         ids = (r.id if options.no_trunc else short_id(r.id) for r in records)
@@ -166,6 +199,7 @@ def _run(options: Options) -> None:
 
 PS = Command(
     _run,
+    quick=_quick,
     flags=(
         Flag("all", "a", "bool", "Show all containers (default shows just running)"),
         Flag("filter", "f", "filter", "Filter output based on conditions provided"),
