@@ -46,6 +46,7 @@ class Session:
         self.code = 0
         self.error: Exception | None = None
         self.detached = False
+        self._asked = 0
         self._condition = "removed" if removed else "not-running"
         self._done = threading.Event()
         self._ended = threading.Event()
@@ -72,12 +73,12 @@ class Session:
     def attach(self) -> int | None:
         """Join the streams of a running container from now on; return as `start` does."""
         attachment = self._attach()
-        return self._join(attachment, attachment.frames())
+        return self._join(attachment, attachment.frames(), redraw=1)
 
     def _attach(self) -> Attachment:
         return self.container.engine.backend.attach(self.container.id, stdin=self.wanted[0])
 
-    def _join(self, attachment: Attachment | None, frames: Iterator[LogFrame]) -> int | None:
+    def _join(self, attachment: Attachment | None, frames: Iterator[LogFrame], redraw: int = 0) -> int | None:
         inward, out, err = terminal.streams()
         stdin = attachment.stdin if attachment is not None and self.wanted[0] else -1
         master = attachment.stdin if attachment is not None and attachment.tty else -1
@@ -86,6 +87,8 @@ class Session:
             if attachment is not None:
                 stack.callback(attachment.close)
             if master >= 0 and os.isatty(out):
+                # One line more for a moment: a program that runs already draws its screen again.
+                terminal.copy_size(out, master, more=redraw)
                 terminal.copy_size(out, master)
                 handlers[signal.SIGWINCH] = lambda _: terminal.copy_size(out, master)
             stack.enter_context(terminal.Signals(handlers))
@@ -133,6 +136,14 @@ class Session:
         self._done.set()
 
     def _signal(self, number: int) -> None:
+        """Pass a signal on. A process 1 without a handler never sees it: so the third SIGINT or SIGTERM ends the client."""
+        if number in (signal.SIGINT, signal.SIGTERM):
+            self._asked += 1
+            if self._asked == 3:
+                self.error = Failure("got 3 SIGTERM/SIGINTs, forcefully exiting")
+                self._ended.set()
+                self._done.set()
+                return
         try:
             self.container.kill(number)
         except (InvalidState, NotFound):

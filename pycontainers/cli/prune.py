@@ -48,8 +48,8 @@ def _images(options: Options) -> None:
 
 
 def _all(options: Options) -> None:
-    from pycontainers.container import Container
     from pycontainers import Image
+    from pycontainers.container import Container
 
     what = _UNUSED if options.all else _DANGLING
     warning = f"WARNING! This will remove:\n  - all stopped containers\n  - all {what}\n"

@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import signal
+import struct
 import sys
 import termios
 import threading
@@ -85,12 +86,12 @@ class RawMode:
             termios.tcsetattr(self.fd, termios.TCSADRAIN, self.before)
 
 
-def copy_size(source: int, target: int) -> None:
-    """Give the terminal `target` the window size of the terminal `source`."""
+def copy_size(source: int, target: int, more: int = 0) -> None:
+    """Give the terminal `target` the window size of the terminal `source`, and so many lines more."""
     try:
-        size = fcntl.ioctl(source, termios.TIOCGWINSZ, b"\0" * 8)
-        if size[:4] != b"\0\0\0\0":
-            fcntl.ioctl(target, termios.TIOCSWINSZ, size)
+        rows, columns, width, height = struct.unpack("HHHH", fcntl.ioctl(source, termios.TIOCGWINSZ, b"\0" * 8))
+        if rows or columns:
+            fcntl.ioctl(target, termios.TIOCSWINSZ, struct.pack("HHHH", rows + more, columns, width, height))
     except OSError as error:
         if error.errno not in (errno.ENOTTY, errno.EBADF, errno.EIO):
             raise
