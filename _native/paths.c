@@ -83,6 +83,12 @@ path_is_whiteout (const struct statx *st)
 }
 
 int
+path_is_mount (const struct statx *st)
+{
+  return (st->stx_attributes & st->stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+int
 path_stat (int dir, const char *name, struct statx *st)
 {
   unsigned mask = STATX_BASIC_STATS | STATX_MNT_ID;

@@ -36,6 +36,9 @@ int path_stat (int dir, const char *name, struct statx *st);
 int path_same_mount (const struct statx *a, const struct statx *b);
 int path_same_file (const struct statx *a, const struct statx *b);
 
+/* True if something is mounted there, in any namespace; false also before Linux 5.8. */
+int path_is_mount (const struct statx *st);
+
 /* Closes *fd unless negative, for `CLOSED int fd = ...`. */
 void path_close (int *fd);
 #define CLOSED __attribute__ ((cleanup (path_close)))

@@ -126,11 +126,15 @@ open_directory (int dir, const char *name)
   return (int)fd;
 }
 
-/* Returns 0 also if it is gone. */
+/* Returns 0 also if it is gone, -EBUSY for a mount point: one of another namespace the kernel would unmount there. */
 static int
 unlink_in (int dir, const char *name, int flags)
 {
-  long rc = sys (unlinkat, dir, name, flags);
+  struct statx st;
+  long rc = path_stat (dir, name, &st);
+  if (rc == 0 && path_is_mount (&st))
+    return -EBUSY;
+  rc = sys (unlinkat, dir, name, flags);
   if (rc == -EACCES && sys (fchmod, dir, 0700) == 0)
     rc = sys (unlinkat, dir, name, flags);
   return rc == -ENOENT ? 0 : (int)rc;

@@ -234,8 +234,8 @@ locate (struct unpacker *u, char *path, const char *from, int *dir, const char *
 
 /* What was at the entry's place. */
 
-/* Makes room for an entry, of a directory if `directory`. Returns 0, 1 if a directory may stay as it is, 2 if a symlink
-   to a directory may, -EBUSY for a mount point, another -errno with the error filled. */
+/* Makes room for an entry, of a directory if `directory`. Returns 0, 1 if a directory may stay, 2 if a symlink to one or
+   a mount point may and is not to be touched, -EBUSY for another mount point, another -errno with the error filled. */
 static int
 make_room (struct unpacker *u, int directory)
 {
@@ -244,8 +244,9 @@ make_room (struct unpacker *u, int directory)
   if (rc < 0)
     return rc == -ENOENT ? 0 : fail (u, ARCHIVE_STEP_CREATE, rc);
   int was_directory = S_ISDIR (st.stx_mode);
+  int mounted = path_is_mount (&st);
   if (was_directory && directory)
-    return 1;
+    return mounted ? 2 : 1;
   if (directory && S_ISLNK (st.stx_mode) && flag (u, UNPACK_KEEP_DIR_LINKS))
     {
       CLOSED int fd = path_open (u->root, u->path, PATH_DIRECTORY);
@@ -254,6 +255,9 @@ make_room (struct unpacker *u, int directory)
     }
   if (flag (u, UNPACK_SAME_KIND) && was_directory != directory)
     return fail (u, ARCHIVE_STEP_CREATE, was_directory ? -EISDIR : -ENOTDIR);
+  /* Unlinking would succeed if it's mounted in another namespace than ours, and would unmount it there. */
+  if (mounted)
+    return -EBUSY;
   if (was_directory)
     {
       dirs_forget (u);

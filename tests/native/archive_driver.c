@@ -49,12 +49,12 @@ say_number (uint64_t n)
   sys (write, 2, text, size);
 }
 
-/* As container engines' filters did before they knew the call. */
+/* As container engines' filters did before they knew openat2, or as a security module does to mknod. */
 static void
-forbid_openat2 (unsigned error)
+forbid (unsigned call, unsigned error)
 {
   struct sock_filter code[] = { { BPF_LD | BPF_W | BPF_ABS, 0, 0, 0 },
-                                { BPF_JMP | BPF_JEQ | BPF_K, 0, 1, __NR_openat2 },
+                                { BPF_JMP | BPF_JEQ | BPF_K, 0, 1, call },
                                 { BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | error },
                                 { BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW } };
   struct sock_fprog program = { sizeof code / sizeof *code, code };
@@ -140,7 +140,9 @@ driver_main (long *stack)
   words = (char **)(stack + 1);
   sys (rt_sigaction, SIGPIPE, &ignore, NULL, 8);
   if (number ("no_openat2") > 0)
-    forbid_openat2 ((unsigned)number ("no_openat2"));
+    forbid (__NR_openat2, (unsigned)number ("no_openat2"));
+  if (number ("no_mknod") > 0)
+    forbid (__NR_mknodat, (unsigned)number ("no_mknod"));
   int rc = run (words[1], &error);
   say (archive_step_name (error.step));
   say (":");
