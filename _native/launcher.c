@@ -126,14 +126,15 @@ tree_minimal (int store)
 static void
 tree_host (int store)
 {
-  long e = sys (unshare, CLONE_NEWNS);
+  /* First: a working directory moves into the new mount namespace, a descriptor does not. */
+  long e = sys (fchdir, store);
+  if (e)
+    init_failed (PYC_STEP_ROOT, e, "store");
+  e = sys (unshare, CLONE_NEWNS);
   if (e == 0)
     e = sys (mount, 0, "/", 0, MS_REC | MS_SLAVE, 0);
   if (e)
     init_failed (PYC_STEP_NAMESPACE, e, "mount namespace");
-  e = sys (fchdir, store);
-  if (e)
-    init_failed (PYC_STEP_ROOT, e, "store");
 }
 
 /* Enters a user namespace; Python, outside, writes its id maps and then sends a byte. */

@@ -299,7 +299,7 @@ class _Planner:
         """Mount /proc, /dev, /sys and what lies below them."""
         b, spec, rootless = self.builder, self.spec, self.context.rootless
         host = C.PYC_OP_HOST_DEVICES
-        b.op(C.PYC_OP_MOUNT, a=b.text("proc"), b=b.text("/proc"), x=_NOSUID | _NODEV | _NOEXEC)
+        b.op(C.PYC_OP_MOUNT, host if rootless else 0, a=b.text("proc"), b=b.text("/proc"), x=_NOSUID | _NODEV | _NOEXEC)
         for name, value in spec.sysctls:
             b.op(C.PYC_OP_SYSCTL, a=b.text("sys/" + name.replace(".", "/")), b=b.text(value))
         b.op(C.PYC_OP_DEVICES, host if rootless else 0)
