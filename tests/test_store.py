@@ -436,22 +436,29 @@ def test_sweepers_end_what_still_runs(store: Store) -> None:
 
 
 def test_a_container_never_started_goes_with_its_creator(store: Store) -> None:
-    """One of lifetime `process` that was never entered is swept once its creator is dead, and not before."""
+    """One of lifetime `process` is swept once its creator is dead, unless a supervisor holds it, and not before."""
     creator = python(store.root, """
 create("process", lifetime="process")
 create("detached")
-id = create("started", lifetime="process")
-open(store.path(store.container_dir(id)) + "/state", "w").write("running")
+id = create("ended", lifetime="process")
+open(store.path(store.container_dir(id)) + "/state", "w").write("a record")
+id = create("supervised", lifetime="process")
+open(store.path(store.container_dir(id)) + "/state", "w").write("a record")
 print("ready", flush=True)
 sys.stdin.readline()
 """)
     assert creator.stdout
     assert creator.stdout.readline() == "ready\n"
     store.sweep()
-    assert {row.name for row in store.containers()} == {"process", "detached", "started"}
+    assert {row.name for row in store.containers()} == {"process", "detached", "ended", "supervised"}
     creator.communicate("\n")
+    supervised = store.path(store.container_dir(store.find_container("supervised")[0]))
+    with open(f"{supervised}/state", "rb") as state:
+        fcntl.flock(state, fcntl.LOCK_EX)
+        store.sweep()
+        assert {row.name for row in store.containers()} == {"detached", "supervised"}
     store.sweep()
-    assert {row.name for row in store.containers()} == {"detached", "started"}
+    assert {row.name for row in store.containers()} == {"detached"}
 
 
 def test_a_creator_is_known_for_ever(store: Store) -> None:
