@@ -74,6 +74,7 @@ def _claimed(request: pytest.FixtureRequest, store: Engine) -> None:
 def rootfs(store: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory that holds a small root file system: busybox, its applets, users and a few files."""
     root = tmp_path_factory.mktemp("rootfs")
+    root.chmod(0o755)
     for folder in ("bin", "etc", "home/alice", "root", "srv/data/deep"):
         (root / folder).mkdir(parents=True)
     (root / "tmp").mkdir()
