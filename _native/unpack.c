@@ -701,7 +701,7 @@ make_marked_whiteout (struct unpacker *u, const char *name)
   CLOSED int dir = (int)sys (openat, u->parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (dir < 0)
     return fail (u, ARCHIVE_STEP_RESOLVE, dir);
-  CLOSED int fd = (int)sys (openat, dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0);
+  CLOSED int fd = (int)sys (openat, dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0)
     return fd == -EEXIST ? 0 : fail (u, ARCHIVE_STEP_CREATE, fd);
   int rc = path_set_overlay_mark (fd, "whiteout", 'y', userxattr);
