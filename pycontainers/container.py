@@ -84,12 +84,14 @@ if TYPE_CHECKING:
 
         def __call__(self, *, force: bool = False) -> Removed:
             """Remove it."""
+            raise NotImplementedError
 
     class RemoveContainer(Protocol):
         """A container's `remove`."""
 
         def __call__(self, *, force: bool = False, volumes: bool = False) -> Removed:
             """Remove it."""
+            raise NotImplementedError
 
     class both_methods(Generic[ImageArgs, OfImage, ContainerArgs, OfContainer]):
         """A method of images and of containers."""
@@ -352,7 +354,7 @@ class Container(metaclass=Image):
         for record in records:
             if wanted is not None and record.image_id not in wanted:
                 continue
-            made = _class_of(engine, record) if any_image and cls is Container else cls
+            made: Any = _class_of(engine, record) if any_image and cls is Container else cls
             self = made.__new__(made)
             handle = _Handle(engine, record.id, auto_remove=record.spec.auto_remove)
             object.__setattr__(self, "_handle", handle)

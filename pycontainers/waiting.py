@@ -134,7 +134,7 @@ class _Log(Condition):
             self.pattern = re.compile(pattern)
         except re.error as error:
             raise InvalidSpec(f"log: {pattern!r} is not a regular expression: {error}") from error
-        self.stream = stream
+        self.stream: Literal["stdout", "stderr"] | None = stream
 
     def __str__(self) -> str:
         return f"log({self.pattern.pattern!r})"

@@ -31,7 +31,7 @@ def test_kit(backend: str, tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    counts = dict((word, int(number)) for number, word in re.findall(r"(\d+) (\w+)", done.stdout.splitlines()[-1]))
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", done.stdout.splitlines()[-1])}
     assert counts["passed"] > 150
     assert "skipped" not in counts
     assert counts.get("unsupported", 0) < 20

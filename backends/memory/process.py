@@ -51,6 +51,7 @@ class Sink(Protocol):
 
     def share(self) -> Sink:
         """Return one for another process; each is closed by its own."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Give it up."""
@@ -212,24 +213,17 @@ class Process:
                 stream.close()
 
     def _run(self, program: Program) -> None:
+        code = 1
         try:
-            try:
-                self.check()
-                code = program(self, self.argv)
-            except Exit as end:
-                code = end.code
-            except Killed as end:
-                code = 128 + end.number
-            except OSError as error:
-                self._say(error)
-                code = 1
-        except BaseException as end:
-            code = 128 + end.number if isinstance(end, Killed) else 1
-            if not isinstance(end, (Killed, OSError)):
-                raise
+            self.check()
+            code = program(self, self.argv)
+        except Exit as end:
+            code = end.code
+        except Killed as end:
+            code = 128 + end.number
+        except OSError as error:
+            self._say(error)
         finally:
-            if "code" not in locals():
-                code = 1
             self._close()
             with self.group.lock:
                 self.exit_code = code

@@ -655,7 +655,7 @@ class Shell:
         try:
             parts, node = self.process.group.tree.resolve(self.process.path(target))
         except OSError:
-            node = None
+            parts, node = (), None
         if node is None or not node.is_dir:
             self.process.error(f"{self.name}: cd: can't cd to {target}: No such file or directory\n")
             return 1

@@ -185,13 +185,14 @@ class Tree:
         if not parts:
             return node or directory()
         children = dict(here.children)
-        if len(parts) > 1:
-            children[parts[0]] = self._put(here.children[parts[0]], parts[1:], node)
+        first, *rest = parts
+        if rest:
+            children[first] = self._put(here.children[first], tuple(rest), node)
             return evolve(here, children=children)
         if node is None:
-            children.pop(parts[0], None)
+            children.pop(first, None)
         else:
-            children[parts[0]] = node
+            children[first] = node
         return evolve(here, children=children, mtime=time.time() if children.keys() != here.children.keys() else here.mtime)
 
     # -- calls on files ----------------------------------------------------------------------------------------------
