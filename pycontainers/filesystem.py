@@ -333,8 +333,10 @@ def _stat_of(backend: Backend, ref: str, path: str) -> FileStat | None:
     return found
 
 
-def copy_to(engine: Engine, ref: str, source: str | os.PathLike[str] | bytes, path: str) -> None:
-    """Copy a file, a directory or bytes into a container; see `Container.copy_to`."""
+def copy_to(
+    engine: Engine, ref: str, source: str | os.PathLike[str] | bytes, path: str, *, archive: bool = False
+) -> None:
+    """Copy a file, a directory or bytes into a container; see `Container.copy_to`. `archive` keeps owners' numbers."""
     engine.require(Capability.ARCHIVE)
     if not isinstance(path, str) or not path:
         raise InvalidType(f"path takes a path in the container: got {path!r}")
@@ -366,12 +368,13 @@ def copy_to(engine: Engine, ref: str, source: str | os.PathLike[str] | bytes, pa
     else:
         path = path.rstrip("/")
         folder, name = posixpath.dirname(path), posixpath.basename(path)
-    _send(backend, ref, folder, lambda tar: _pack(tar, place, content, name))
+    _send(backend, ref, folder, lambda tar: _pack(tar, place, content, name, archive))
 
 
-def _pack(tar: tarfile.TarFile, place: str | None, content: bytes, name: str) -> None:
+def _pack(tar: tarfile.TarFile, place: str | None, content: bytes, name: str, archive: bool) -> None:
     def owned(info: tarfile.TarInfo) -> tarfile.TarInfo:
-        info.uid = info.gid = 0
+        if not archive:
+            info.uid = info.gid = 0
         info.uname = info.gname = ""
         return info
 
@@ -416,8 +419,11 @@ def _send(backend: Backend, ref: str, folder: str, pack: Any) -> None:
         raise failure[0]
 
 
-def copy_from(engine: Engine, ref: str, path: str, target: str | os.PathLike[str] | None) -> Path | bytes:
-    """Copy a file or directory out of a container; see `Container.copy_from`."""
+def copy_from(
+    engine: Engine, ref: str, path: str, target: str | os.PathLike[str] | None, *, archive: bool = False
+) -> Path | bytes:
+    """Copy a file or directory out of a container; see `Container.copy_from`. `archive` keeps owners' numbers, which
+    takes privileges."""
     engine.require(Capability.ARCHIVE)
     if not isinstance(path, str) or not path:
         raise InvalidType(f"path takes a path in the container: got {path!r}")
@@ -438,7 +444,7 @@ def copy_from(engine: Engine, ref: str, path: str, target: str | os.PathLike[str
             raise FileNotFoundError(f"no such directory: {str(target)!r}")
         if place.is_dir() and not is_dir:
             raise IsADirectoryError(f"cannot overwrite the directory {str(place)!r} with a file")
-        unpack(stream, place)
+        unpack(stream, place, owners=archive)
         return place
 
 
@@ -455,11 +461,12 @@ def _content(stream: BinaryIO, path: str) -> bytes:
     raise CorruptArchive(f"the copy of {path!r} is empty")
 
 
-def unpack(stream: BinaryIO, place: Path) -> None:
+def unpack(stream: BinaryIO, place: Path, *, owners: bool = False) -> None:
     """Unpack a tar whose entries share one first component, which becomes `place`.
 
     Nothing is written outside `place`: an entry goes only into a directory that stands there, never through a symbolic
-    link. Owners are the caller's, set-user-ID bits are dropped, and devices are left out. Raises `CorruptArchive`.
+    link. Owners are the caller's (the tar's with `owners`), set-user-ID bits are dropped, and devices are left out.
+    Raises `CorruptArchive`, and `PermissionError` for an owner that can't be set.
     """
     modes: list[tuple[Path, int, float]] = []
     first: str | None = None
@@ -474,6 +481,8 @@ def unpack(stream: BinaryIO, place: Path) -> None:
                 if first and parts[:1] != [first]:
                     raise CorruptArchive(f"the tar names {member.name!r}, which is not below {first!r}")
                 _put(tar, member, place, parts[1:] if first else parts, first, modes)
+                if owners and not (member.ischr() or member.isblk()):
+                    os.lchown(_inside(place, parts[1:] if first else parts), member.uid, member.gid)
     except (tarfile.TarError, EOFError) as error:
         raise CorruptArchive(f"the copy is no readable tar: {error}") from error
     for path, mode, mtime in reversed(modes):

@@ -507,6 +507,31 @@ def test_cp_of_tars(cli: Cli) -> None:
         assert ["from_tar"] == tar.getnames()
 
 
+def test_cp_follows_links_and_keeps_owners(cli: Cli, tmp_path: Path) -> None:
+    """-L copies what a link leads to, on either side; -a keeps the owners' numbers."""
+    cli("run", "-d", "--name", "one", "busybox:1", "sleep", "60")
+    (tmp_path / "real").write_text("Salut")
+    (tmp_path / "link").symlink_to("real")
+    os.chmod(tmp_path / "real", 0o640)
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "real", 5, 6)
+
+    assert 0 == cli("cp", "-L", str(tmp_path / "link"), "one:/tmp/followed").code
+    assert "Salut" == cli("exec", "one", "cat", "/tmp/followed").out
+    assert 0 == cli("cp", str(tmp_path / "link"), "one:/tmp/link").code
+    assert Container.get("one").path("/tmp/link").is_symlink()
+    cli("exec", "one", "ln", "-s", "followed", "/tmp/inside")
+    assert 0 == cli("cp", "-L", "one:/tmp/inside", str(tmp_path / "out")).code
+    assert "Salut" == (tmp_path / "out").read_text()
+
+    assert 0 == cli("cp", "-a", str(tmp_path / "real"), "one:/tmp/owned").code
+    found = Container.get("one").path("/tmp/owned").stat()
+    there = os.stat(tmp_path / "real")
+    assert (there.st_uid, there.st_gid) == (found.st_uid, found.st_gid)
+    assert 0 == cli("cp", "-a", "one:/tmp/owned", str(tmp_path / "back")).code
+    assert there.st_uid == os.stat(tmp_path / "back").st_uid
+
+
 @pytest.mark.parametrize(("argv", "message"), [
     (["one:/nope", "."], "Error: Could not find the file /nope in container one\n"),
     (["/nope/nope", "one:/"], "lstat /nope/nope: no such file or directory\n"),

@@ -41,6 +41,10 @@ class Values:
         """Set them."""
         self.__dict__.update(values)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
 
 def list_containers(root: str) -> list[Any] | None:
     """Return what `ps` shows of every container, newest first, under the names of `ContainerRecord`'s attributes.
@@ -61,7 +65,7 @@ def list_containers(root: str) -> list[Any] | None:
         # One whose creator may be dead is the backend's to sweep.
         if container is None or (lifetime == "process" and container.state.status.value == "created"):
             return None
-    return sorted(found, key=lambda c: c.created, reverse=True)  # type: ignore[union-attr]
+    return sorted(filter(None, found), key=lambda c: c.created, reverse=True)
 
 
 def _rows(path: str) -> list[tuple[str, str, str]]:

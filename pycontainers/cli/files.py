@@ -40,6 +40,8 @@ def _cp(options: Options) -> None:
 
 
 def _in(container: Any, source: str, target: str, options: Options) -> str:
+    from pycontainers.filesystem import copy_to
+
     if source == "-":
         container.engine.backend.write_archive(container.id, target, sys.stdin.buffer)
         return ""
@@ -47,13 +49,14 @@ def _in(container: Any, source: str, target: str, options: Options) -> str:
         raise Failure(f"lstat {source}: no such file or directory")
     if options.follow_link and os.path.islink(source.rstrip("/")):
         source = os.path.realpath(source)
-    container.copy_to(source, target, **_archive(options))
+    copy_to(container.engine, container.id, source, target, archive=options.archive)
     return f"Successfully copied {source} to {container.name}:{target}"
 
 
 def _out(container: Any, source: str, target: str, options: Options) -> str:
     from pycontainers.errors import ContainerNotFound
     from pycontainers.errors import NotFound
+    from pycontainers.filesystem import copy_from
 
     try:
         if options.follow_link:
@@ -65,16 +68,12 @@ def _out(container: Any, source: str, target: str, options: Options) -> str:
         parent = os.path.dirname(target.rstrip("/")) or "."
         if not os.path.isdir(parent):
             raise Failure(f'invalid output path: directory "{parent}" does not exist')
-        container.copy_from(source, target, **_archive(options))
+        copy_from(container.engine, container.id, source, target, archive=options.archive)
     except ContainerNotFound:
         raise
     except NotFound as error:
         raise Failure(f"Error: Could not find the file {source} in container {container.name}") from error
     return f"Successfully copied {container.name}:{source} to {target}"
-
-
-def _archive(options: Options) -> dict[str, bool]:
-    return {"archive": True} if options.archive else {}
 
 
 def _followed(container: Any, source: str) -> str:
