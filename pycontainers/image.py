@@ -235,6 +235,7 @@ class Image(ABCMeta):
 
         engine = cls._engine_for(engine)
         options.setdefault("lifetime", "process")
+        options.setdefault("auto_remove", True)
         spec = cls._spec(engine, command, options)
         return run_container(engine.backend, spec, input, timeout, check, text)
 

@@ -79,8 +79,8 @@ def parse_signal(value: int | str, option: str = "signal") -> int:
 
 def _strings(option: str) -> Callable[[Any], Any]:
     def convert(value: Iterable[str] | str | None) -> Strings | None:
-        if value is None:
-            return None
+        if value is None or value == ():
+            return value  # type: ignore[return-value]
         if isinstance(value, str):
             return (value,)
         if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):
@@ -100,7 +100,7 @@ def _strings(option: str) -> Callable[[Any], Any]:
 
 def _pairs(option: str) -> Callable[[Any], Any]:
     def convert(value: Mapping[str, object] | Iterable[object] | None) -> Pairs:
-        if value is None:
+        if value is None or value == ():
             return ()
         if isinstance(value, (str, bytes)):
             raise InvalidType(f"{option} takes a mapping, or a sequence of 'NAME=value': got {value!r}")
@@ -235,7 +235,7 @@ class Mount:
 
 def parse_mounts(value: Mapping[object, object] | Iterable[object] | None) -> tuple[Mount, ...]:
     """Return mounts from `{source: target}`, `{source: (target, "ro")}`, `-v` texts, or `Mount`s."""
-    if value is None:
+    if value is None or value == ():
         return ()
     if isinstance(value, (str, bytes)):
         raise InvalidType(f"volumes takes a mapping or a sequence: got {value!r}")
@@ -280,6 +280,8 @@ class Device:
 
 
 def _devices(value: Iterable[object] | None) -> tuple[Device, ...]:
+    if value == ():
+        return ()
     result = []
     for item in (value,) if isinstance(value, str) else value or ():
         if isinstance(item, Device):
@@ -298,6 +300,8 @@ def _devices(value: Iterable[object] | None) -> tuple[Device, ...]:
 
 
 def _ulimits(value: Mapping[str, object] | Iterable[object] | None) -> tuple[Ulimit, ...]:
+    if value == ():
+        return ()
     result = []
     items = [f"{k}={':'.join(map(str, v)) if isinstance(v, (tuple, list)) else v}" for k, v in value.items()] \
         if isinstance(value, Mapping) else value or ()
@@ -314,7 +318,7 @@ def _ulimits(value: Mapping[str, object] | Iterable[object] | None) -> tuple[Uli
 
 
 def _ports(value: Mapping[object, object] | Iterable[object] | None) -> tuple[Port, ...]:
-    if value is None:
+    if value is None or value == ():
         return ()
     result = []
     pairs = value.items() if isinstance(value, Mapping) else [(v, ...) for v in value]

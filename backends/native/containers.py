@@ -358,7 +358,8 @@ class Containers:
 
     def run(self, spec: ContainerSpec, *, stdin: int, timeout: float | None) -> RunResult:
         """Create, start, wait, collect, remove."""
-        spec = evolve(spec, auto_remove=True, lifetime="process", restart="no")
+        if not spec.auto_remove or spec.lifetime != "process" or spec.restart.name != "no":
+            spec = evolve(spec, auto_remove=True, lifetime="process", restart="no")
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.store.mutating():
             config, name, planned = self._create(spec, self.images.resolve(spec.image))

@@ -6,7 +6,10 @@ import os
 import resource
 import socket
 import stat
+import struct
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 from attrs import evolve
@@ -423,8 +426,58 @@ class _Planner:
             b.op(C.PYC_OP_READONLY)
 
 
-def plan_container(spec: ContainerSpec, context: Context, rows: int = 0, columns: int = 0) -> Planned:
-    """Return a container's plan. Raises `InvalidSpec` and `Unsupported` for what can't be done here."""
+#: Stands for a container's id in a template: as long, and in no user's text.
+_TOKEN = "\x7fid" + "\x7f" * 61
+_TEMPLATES_MAX = 256
+_templates: OrderedDict[object, Planned] = OrderedDict()
+_EVENT_AT = 9 * 4
+
+
+def plan_container(spec: ContainerSpec, context: Context) -> Planned:
+    """Return a container's plan. Raises `InvalidSpec` and `Unsupported` for what can't be done here.
+
+    Plans of the same spec differ in ids and names only: most are filled into a template that was made before.
+    """
+    key = _template_key(spec, context)
+    template = _templates.get(key) if key is not None else None
+    if template is None:
+        directory = f"containers/{_TOKEN[:2]}/{_TOKEN}"
+        template = _plan(spec, evolve(context, id=_TOKEN, directory=directory, cgroup=context.cgroup.replace(context.id, _TOKEN)))
+        if key is not None:
+            _templates[key] = template
+            if len(_templates) > _TEMPLATES_MAX:
+                with suppress(KeyError):
+                    _templates.popitem(last=False)
+    return _filled(template, context)
+
+
+def _template_key(spec: ContainerSpec, context: Context) -> object:
+    """Return what a template depends on; None where the machine's own state goes into the plan."""
+    if spec.volumes or spec.devices or spec.privileged or spec.security_opt or spec.uts == "host" or context.host is not None:
+        return None
+    return (spec, context.lowers, context.config, context.rootless, context.single_id, context.cache, context.cgroup[:8],
+            cgroups.layout(), _mtime("/etc/resolv.conf"), _mtime("/etc/hosts") if spec.network == "host" else 0)
+
+
+def _mtime(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _filled(template: Planned, context: Context) -> Planned:
+    data = template.data.replace(f"containers/{_TOKEN[:2]}/{_TOKEN}".encode(), context.directory.encode())
+    data = data.replace(_TOKEN.encode(), context.id.encode()).replace(_TOKEN[:12].encode(), context.id[:12].encode())
+    event = _event(context).encode("utf-8", "surrogateescape")
+    filled = bytearray(data[:-1] + event + b"\0\0")
+    struct.pack_into("=I", filled, 4, len(filled))
+    struct.pack_into("=I", filled, _EVENT_AT, len(data) - 1)
+    return Planned(data=bytes(filled), sources=template.sources, full=template.full, new_network=template.new_network,
+                   flags=template.flags)
+
+
+def _plan(spec: ContainerSpec, context: Context) -> Planned:
     _refuse(spec, context)
     config = context.config
     planner = _Planner(spec, context)
@@ -459,7 +512,7 @@ def plan_container(spec: ContainerSpec, context: Context, rows: int = 0, columns
         workdir=spec.workdir or config.workdir or "/",
         path=_path_of(effective_environment(spec, config, planner.hostname)),
         flags=_process_flags(spec, security, context),
-        filter=security.filter, rows=rows, columns=columns,
+        filter=security.filter,
         capabilities=capability_mask(capabilities), bounding=capability_mask(capabilities))
     flags = _plan_flags(spec, process.flags, capabilities)
     health = effective_health(spec, config)
@@ -467,7 +520,7 @@ def plan_container(spec: ContainerSpec, context: Context, rows: int = 0, columns
         flags=flags, clone_flags=clone,
         stop_signal=parse_signal(spec.stop_signal or config.stop_signal or "SIGTERM"),
         restart={"no": 0, "always": 1, "unless-stopped": 2, "on-failure": 3}[spec.restart.name],
-        restart_limit=spec.restart.retries, event=_event(context), cgroup=context.cgroup,
+        restart_limit=spec.restart.retries, cgroup=context.cgroup,
         **_health_times(health))
     data = b.build(head, process, _health_process(health, process, config) if health else None)
     full = bool(capabilities - set(DEFAULT_CAPABILITIES))
