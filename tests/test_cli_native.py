@@ -185,6 +185,19 @@ def test_a_terminal_is_restored_when_the_container_is_killed(program: Program) -
     assert 137 == shell.end()
 
 
+@pytest.mark.parametrize("argv", [("run", "-it", "--name", "tt", "host", "sh"), ("exec", "-it", "nap", "sh")])
+def test_a_terminal_is_restored_when_the_client_is_killed(program: Program, argv: tuple[str, ...]) -> None:
+    """A client that is told to end leaves the container running and the terminal as it was."""
+    program("run", "-d", "--name", "nap", "host", "sleep", "60")
+    shell = program.terminal(*argv)
+    shell.type("echo rea''dy\n")
+    shell.expect("ready")
+    shell.process.send_signal(signal.SIGTERM)
+
+    assert 143 == shell.end()
+    assert {"nap"} <= {*program("ps", "--format", "{{.Names}}").stdout.split()}
+
+
 def test_signals_are_passed_on(program: Program) -> None:
     """Without a terminal the container gets the client's signals, and the client ends as it does."""
     client = program.start("run", "--name", "one", "host", "sh", "-c",

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pycontainers.backend import Attachment
     from pycontainers.backend import LogFrame
     from pycontainers.container import Container
+
+
+#: Signals that end the client itself while it has the terminal in raw mode.
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 class Session:
@@ -91,9 +96,11 @@ class Session:
                 terminal.copy_size(out, master, more=redraw)
                 terminal.copy_size(out, master)
                 handlers[signal.SIGWINCH] = lambda _: terminal.copy_size(out, master)
-            stack.enter_context(terminal.Signals(handlers))
             if self.tty and stdin >= 0:
                 stack.enter_context(terminal.RawMode(inward))
+                # A client that is killed leaves the container running, and the terminal as it was.
+                handlers.update(dict.fromkeys(_ENDING, self._leave))
+            stack.enter_context(terminal.Signals(handlers))
             threading.Thread(target=self._copy, args=(frames, out, err), daemon=True).start()
             threading.Thread(target=self._wait, daemon=True).start()
             if attachment is not None and stdin >= 0:
@@ -133,6 +140,11 @@ class Session:
 
     def _detach(self) -> None:
         self.detached = True
+        self._done.set()
+
+    def _leave(self, number: int) -> None:
+        self.error = Failure(code=128 + number)
+        self._ended.set()
         self._done.set()
 
     def _signal(self, number: int) -> None:
@@ -332,11 +344,18 @@ def _exec_terminal(backend: Any, ref: str, spec: Any, stdin: bool, keys: str | N
         process = backend.exec(ref, spec, Stdio())
         stack.callback(process.close)
         terminal.copy_size(out, process.terminal)
-        stack.enter_context(
-            terminal.Signals({signal.SIGWINCH: lambda _: terminal.copy_size(out, process.terminal)}))
+        detached = threading.Event()
+        left: list[int] = []
+
+        def leave(number: int) -> None:
+            left.append(number)
+            detached.set()
+
+        handlers: dict[int, Callable[[int], None]] = dict.fromkeys(_ENDING, leave)
+        handlers[signal.SIGWINCH] = lambda _: terminal.copy_size(out, process.terminal)
         if stdin:
             stack.enter_context(terminal.RawMode(inward))
-        detached = threading.Event()
+        stack.enter_context(terminal.Signals(handlers))
         ended = threading.Event()
         pump = threading.Thread(target=_read_terminal, args=(process.terminal, out, ended), daemon=True)
         pump.start()
@@ -356,6 +375,8 @@ def _exec_terminal(backend: Any, ref: str, spec: Any, stdin: bool, keys: str | N
             if code is not None:
                 ended.wait(0.5)
                 break
+    if left:
+        raise Failure(code=128 + left[0])
     return 0 if code is None else int(code)
 
 
