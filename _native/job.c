@@ -98,10 +98,12 @@ unpack (int conn, const struct message *m)
   options.max_xattr = 1048576;
   if (*path)
     {
-      long fd = root_open (root, path, O_RDONLY | O_DIRECTORY, 0);
+      /* Links inside the directory still resolve in the whole root. */
+      long fd = root_open (root, path, O_PATH | O_DIRECTORY, 0);
       if (fd < 0)
         job_fail (conn, PYC_STEP_FILE, fd, path);
-      root = (int)fd;
+      sys (close, fd);
+      options.base = path;
     }
   if (archive_unpack (m->fds[0], root, &options, &result))
     archive_fail (conn, &result.error);

@@ -27,6 +27,7 @@ from pycontainers.backends.native import control
 from pycontainers.backends.native.containers import Containers
 from pycontainers.backends.native.launcher import Connection
 from pycontainers.backends.native.launcher import Gone
+from pycontainers.backends.native.launcher import UNPACK_LIMITS
 from pycontainers.backends.native.launcher import JobFailed
 from pycontainers.backends.native.launcher import Trees
 from pycontainers.errors import CorruptArchive
@@ -39,7 +40,7 @@ from pycontainers.errors import StoreFull
 _TICKS = os.sysconf("SC_CLK_TCK")
 _DIFF_USERXATTR = 1
 _PACK_FOLLOW, _PACK_ONE_MOUNT = 1, 2
-_UNPACK_KEEP_DIR_LINKS, _UNPACK_SAME_KIND = 16, 32
+_UNPACK_KEEP_DIR_LINKS, _UNPACK_SAME_KIND, _UNPACK_NEED_END = 16, 32, 512
 _TCP_LISTEN = 10
 
 
@@ -280,12 +281,12 @@ class Inside:
 
         feeder = threading.Thread(target=feed, daemon=True)
         feeder.start()
-        flags = _UNPACK_KEEP_DIR_LINKS | _UNPACK_SAME_KIND
+        flags = _UNPACK_KEEP_DIR_LINKS | _UNPACK_SAME_KIND | _UNPACK_NEED_END
         ids = self._containers.launcher.ids
         if ids is not None:
             flags |= 64 | (1 if ids.single else 0)
         try:
-            self._trees.ask(C.PYC_REQ_UNPACK, a=flags, b=root, texts=["0 0 0", inner], second=second, fds=[reader, *fds])
+            self._trees.ask(C.PYC_REQ_UNPACK, a=flags, b=root, texts=[UNPACK_LIMITS, inner], second=second, fds=[reader, *fds])
         except JobFailed as error:
             answer = error.answer
             where = f"{ref}:{path}"

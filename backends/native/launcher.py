@@ -515,7 +515,7 @@ class Trees:
             if ids is not None and ids.single:
                 flags |= _UNPACK_NO_OWNER
         try:
-            answer = self.ask(C.PYC_REQ_UNPACK, a=flags, texts=["0 0 0", ""], second=target, fds=[tar_fd])
+            answer = self.ask(C.PYC_REQ_UNPACK, a=flags, texts=[UNPACK_LIMITS, ""], second=target, fds=[tar_fd])
         except JobFailed as error:
             raise error.translated(f"unpacking into {self._root}") from error
         return UnpackResult(size=answer.b, entries=answer.a)
@@ -576,6 +576,9 @@ _UNPACK_KEEP_DIR_LINKS = 16
 _UNPACK_SAME_KIND = 32
 _UNPACK_EMPTY_DEVICES = 64
 _UNPACK_ROOT_ENTRY = 256
+_UNPACK_NEED_END = 512
+#: Entries, bytes of content (the reader limits their expansion), and the size of one file, holes included.
+UNPACK_LIMITS = f"2000000 0 {64 << 30}"
 
 _ARCHIVE_STEP_CORRUPT = 2
 _ARCHIVE_STEP_LIMIT = 3
