@@ -340,7 +340,8 @@ def test_demo(program: Program) -> None:
 
     assert (0, "") == (said.returncode, said.stderr)
     assert "'/proc/1\\n'" in said.stdout
-    assert "'D /etc/passwd'" in said.stdout
+    assert "'A /etc/pycontainers-demo'" in said.stdout
+    assert not os.path.exists("/etc/pycontainers-demo")
     assert "TimedOut: " in said.stdout
     assert time.monotonic() - begin < 60
     assert "" == program("ps", "-aq").stdout

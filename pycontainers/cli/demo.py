@@ -44,13 +44,13 @@ STEPS: tuple[tuple[str, str, Capability | None], ...] = (
         None,
     ),
     (
-        "A longer life: start it, look inside, break something. What it changes is kept above the image, and yours stays.",
+        "A longer life: start it, work inside, see what changed. Its changes are kept above the image; your system has none.",
         """
         box = Host("sleep", "60", labels=DEMO)
         box.start()
-        box.exec("sh", "-c", "rm /etc/passwd; echo Salut > /hello; cat /hello").stdout
+        box.exec("sh", "-c", "echo Salut > /etc/pycontainers-demo; cat /etc/pycontainers-demo").stdout
         [f"{change.kind} {change.path}" for change in box.diff() if change.kind != "C"]
-        os.path.exists("/etc/passwd")
+        os.path.exists("/etc/pycontainers-demo")
         """,
         Capability.DIFF,
     ),
