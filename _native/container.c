@@ -75,7 +75,7 @@ static int
 cgroup_write (struct start *s, const struct pyc_op *op)
 {
   const char *name = plan_text (s->plan, op->a);
-  long e = op->slot < 0 ? -EINVAL : file_write (s->cgroups[op->slot], name, plan_text (s->plan, op->b));
+  long e = op->slot < 0 || op->slot >= launcher.cgroup_count ? -EINVAL : file_write (s->cgroups[op->slot], name, plan_text (s->plan, op->b));
   if (e && !(op->flags & PYC_OP_OPTIONAL))
     return fail (&s->failure, PYC_STEP_CGROUP_WRITE, e, name);
   return 0;
@@ -326,6 +326,44 @@ cgroups_remove (const struct plan *plan)
               break;
             sys (nanosleep, &pause, 0);
           }
+      }
+}
+
+/* Kills all that is in a container's own cgroups; for one in the host's pid namespace, where no namespace's end does it. */
+void
+cgroups_kill (const struct plan *plan)
+{
+  const struct pyc_op *op = ops_begin (plan);
+  for (uint32_t i = 0; i < plan->head->op_count; i++, op++)
+    if (op->code == PYC_OP_CGROUP && !(op->flags & PYC_OP_OPTIONAL) && op->slot >= 0 && op->slot < launcher.cgroup_count)
+      {
+        long dir = sys (openat, launcher.cgroups[op->slot], plan_text (plan, op->a), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+        bool found = dir >= 0 && file_write ((int)dir, "cgroup.kill", "1") != 0;
+        /* Who forks meanwhile is found by the next round. */
+        for (int tries = 0; found && tries < 1000; tries++)
+          {
+            static char text[4096];
+            long fd = sys (openat, dir, "cgroup.procs", O_RDONLY | O_CLOEXEC, 0);
+            long n = fd < 0 ? fd : sys (read, fd, text, sizeof text - 1);
+            struct timespec pause = { 0, 1000000 };
+            const char *at = text;
+            if (fd >= 0)
+              sys (close, fd);
+            text[n > 0 ? n : 0] = 0;
+            found = n > 0;
+            while (*at)
+              {
+                uint64_t pid = text_parse (&at);
+                if (pid && *at == '\n')
+                  sys (kill, pid, SIGKILL);
+                while (*at && (*at < '0' || *at > '9'))
+                  at++;
+              }
+            if (found)
+              sys (nanosleep, &pause, 0);
+          }
+        if (dir >= 0)
+          sys (close, dir);
       }
 }
 

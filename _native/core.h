@@ -76,6 +76,8 @@ extern struct launcher launcher;
 /* text.c: small things. */
 uint64_t text_parse (const char **at);
 uint64_t now_ns (int clock);
+/* Locks a whole file for its open file description (F_OFD_SETLK: readers can ask for it without taking it). 0 or -errno. */
+long file_lock (int fd);
 int fail (struct failure *f, uint32_t step, long error, const char *text);
 
 /* message.c: SEQPACKET sockets. Each returns 0 or -errno. */
@@ -128,6 +130,7 @@ int start_launch (struct start *s);
 int start_exec (struct start *s, const struct pyc_process *process, int init_pidfd, uint64_t namespaces, int cgroup);
 /* Undoes start_prepare, but for the overlay's descriptor, whose closing may wait for the disk. */
 void start_release (struct start *s);
+void cgroups_kill (const struct plan *plan);
 void cgroups_remove (const struct plan *plan);
 /* Leaves our own cgroups, and removes them if nobody else is there. */
 void cgroups_leave (void);

@@ -3,7 +3,6 @@
 #include "process.h"
 
 #include <linux/prctl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 /* The texts of a request's payload. */
@@ -41,13 +40,21 @@ root_of_ended (int conn, const char *path)
   static struct pyc_plan head;
   long dir = sys (openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0);
   long lock = dir < 0 ? dir : sys (openat, dir, "state", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  long e = lock < 0 ? lock : sys (flock, lock, LOCK_EX | LOCK_NB);
+  struct timespec pause = { 0, 1000000 };
+  long e = lock < 0 ? lock : file_lock ((int)lock);
   const struct pyc_op *op;
+
+  /* Another job has it for a moment; a supervisor that has begun meanwhile keeps it, and is asked for its root instead. */
+  for (int tries = 0; (e == -EAGAIN || e == -EACCES) && tries < 2000; tries++)
+    {
+      sys (nanosleep, &pause, 0);
+      e = file_lock ((int)lock);
+    }
 
   if (e == 0)
     e = plan_load (&plan, (int)dir, "plan", buffer, sizeof buffer);
   if (e)
-    job_fail (conn, e == -EAGAIN ? PYC_STEP_LOCK : PYC_STEP_FILES, e, path);
+    job_fail (conn, e == -EAGAIN || e == -EACCES ? PYC_STEP_LOCK : PYC_STEP_FILES, e, path);
   (void)head;
   start_init (&start, &plan);
   op = ops_begin (&plan);

@@ -87,7 +87,18 @@ signals_reset (void)
   sys (rt_sigprocmask, 2, &none, 0, 8);
 }
 
-/* A tree of two mounts, so that cloning a mount namespace is cheap: an empty root, and the store at /store. */
+static long
+proc_mount (int root)
+{
+  long proc = mount_new ("proc", "proc", "", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  long e = proc < 0 ? proc : sys (move_mount, proc, "", root, "proc", MOVE_MOUNT_F_EMPTY_PATH);
+  if (proc >= 0)
+    sys (close, proc);
+  return e;
+}
+
+/* A tree of three mounts, so that cloning a mount namespace is cheap: an empty root, the store at /store, and /proc, which
+   jobs open files anew by. */
 static void
 tree_minimal (int store)
 {
@@ -108,6 +119,10 @@ tree_minimal (int store)
     e = sys (mkdirat, root, "store", 0700);
   if (e == 0)
     e = sys (move_mount, tree, "", root, "store", MOVE_MOUNT_F_EMPTY_PATH);
+  if (e == 0)
+    e = sys (mkdirat, root, "proc", 0555);
+  if (e == 0)
+    e = proc_mount ((int)root);
   if (e == 0)
     e = sys (fchdir, root);
   if (e == 0)

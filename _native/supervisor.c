@@ -3,7 +3,6 @@
 #include "process.h"
 #include "supervisor.h"
 
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <linux/fs.h>
@@ -77,8 +76,9 @@ void
 plan_reload (void)
 {
   struct plan fresh;
-  if (plan_map (&fresh) == 0)
-    sv.plan = fresh;
+  if (plan_map (&fresh))
+    return;
+  sv.plan = fresh;
 }
 
 /* -- starting and ending ------------------------------------------------------------------------------------------- */
@@ -263,6 +263,8 @@ container_ended (void)
   if (sys (waitid, 3 /* P_PIDFD */, sv.start.pidfd, &info, 4 /* WEXITED */, 0))
     return;
   code = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+  if (sv.plan.head->flags & PYC_PLAN_HOST_PID)
+    cgroups_kill (&sv.plan);
   execs_end ();
   output_drain ();
   if (sv.record.flags & PYC_RECORD_OOM || ((code == 137 || sv.has_memory_limit) && oom_killed ()))
@@ -405,6 +407,32 @@ container_freeze (bool on)
   return 0;
 }
 
+/* Tells whether the first process can do anything about a signal: to process 1 of a namespace one that it neither catches
+   nor waits for (blocked) is never delivered (pid_namespaces(7)), so that no grace is of use. */
+static bool
+heeds (int number)
+{
+  char text[4096];
+  long fd = root_open (sv.start.overlay, "proc/1/status", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+  long n = fd < 0 ? fd : sys (read, fd, text, sizeof text - 1);
+  bool known = false;
+
+  if (fd >= 0)
+    sys (close, fd);
+  text[n > 0 ? n : 0] = 0;
+  for (const char *at = text; *at; at++)
+    if ((at == text || at[-1] == '\n') && (text_starts (at, "SigCgt:\t") || text_starts (at, "SigBlk:\t")))
+      {
+        /* Sixteen hexadecimal digits, the last for signals 1 to 4. */
+        const char *digit = at + 8 + 15 - (number - 1) / 4;
+        int value = *digit <= '9' ? *digit - '0' : *digit - 'a' + 10;
+        known = true;
+        if (value >> ((number - 1) % 4) & 1)
+          return true;
+      }
+  return !known;
+}
+
 /* The stop signal now, SIGKILL after `timeout` ns; a container that waits for its restart ends at once. */
 void
 container_stop (int number, uint64_t timeout)
@@ -417,6 +445,8 @@ container_stop (int number, uint64_t timeout)
       sv.over = true;
       return;
     }
+  if (timeout != UINT64_MAX && !(sv.plan.head->flags & PYC_PLAN_HOST_PID) && !heeds (number))
+    number = SIGKILL;
   container_signal (number);
   if (sv.paused && number != SIGKILL)
     container_freeze (false);
@@ -463,7 +493,7 @@ files_open (void)
   if (e < 0)
     return e;
   sv.state_fd = (int)e;
-  e = sys (flock, sv.state_fd, LOCK_EX | LOCK_NB);
+  e = file_lock (sv.state_fd);
   if (e)
     return e;
   e = sys (pread64, sv.state_fd, &sv.record, sizeof sv.record, 0);
@@ -499,7 +529,7 @@ static _Noreturn void
 give_up (int conn, long error, const char *text)
 {
   struct failure f = { 0 };
-  fail (&f, error == -EAGAIN ? PYC_STEP_LOCK : PYC_STEP_FILES, error, text);
+  fail (&f, error == -EAGAIN || error == -EACCES ? PYC_STEP_LOCK : PYC_STEP_FILES, error, text);
   reply_failure (conn, &f);
   leave (1);
 }

@@ -20,6 +20,13 @@ now_ns (int clock)
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+long
+file_lock (int fd)
+{
+  struct flock whole = { .l_type = F_WRLCK };
+  return sys (fcntl, fd, F_OFD_SETLK, &whole);
+}
+
 int
 fail (struct failure *f, uint32_t step, long error, const char *text)
 {

@@ -34,6 +34,7 @@ from pycontainers.backend import Update
 from pycontainers.backends.native import cgroups
 from pycontainers.backends.native import planning
 from pycontainers.backends.native.containers import Containers
+from pycontainers.backends.native.containers import Follower
 from pycontainers.backends.native.control import Attached
 from pycontainers.backends.native.control import Exec
 from pycontainers.backends.native.eventlog import EventLog
@@ -196,7 +197,10 @@ class NativeBackend(Backend):
         """Attach to a container's streams."""
         id, log = self._containers.open_log(ref)
         start = 0 if logs else os.fstat(log).st_size
-        return Attached(self._launcher.root_fd, self._containers.directory(id), log, stdin=stdin, start=start)
+        follower = Follower(self._containers, id)
+        self._containers.keep_log(id, log)
+        return Attached(self._launcher.root_fd, self._containers.directory(id), log, follower.more, follower.close,
+                        stdin=stdin, start=start)
 
     def logs(self, ref: str, *, follow: bool = False, cursor: int = 0) -> Iterator[LogFrame]:
         """Yield a container's output."""

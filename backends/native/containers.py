@@ -68,6 +68,8 @@ from pycontainers.spec import ImageConfig
 from pycontainers.spec import parse_signal
 
 _KEPT_LOGS = 256
+#: Seconds to wait for whoever has a container's files in hand.
+_LOCK_PATIENCE = 10.0
 
 
 @frozen(kw_only=True)
@@ -233,7 +235,7 @@ class Containers:
             if isinstance(error, OSError) and not isinstance(error, StoreError):
                 raise store_error(error, self.store.path(directory), "making the container") from error
             raise
-        self.events.write("create", id, image=spec.image, name=name)
+        self.events.write("create", id, image=spec.image, name=name, **dict((*document.config.labels, *spec.labels)))
         return config, name, planned
 
     def _taken(self, name: str) -> bool:
@@ -256,6 +258,7 @@ class Containers:
             id=config.id, name=name, directory=self.directory(config.id), cgroup=f"{self.tag}-{config.id}",
             lowers=tuple(self.images.lowers(config.image_id)), config=config.image_config, rootless=self.launcher.rootless,
             single_id=ids is not None and ids.single, cache=self.store.path("run"), image=config.spec.image,
+            labels=tuple(dict((*config.image_config.labels, *config.spec.labels)).items()),
             host=hostimage.host_layers(self.store, rootless=self.launcher.rootless) if document.host else None)
 
     # -- starting -------------------------------------------------------------------------------------------------------
@@ -270,28 +273,42 @@ class Containers:
                 raise InvalidState(f"cannot start a paused container, try unpause instead: {name}")
             return
         config = self.config(id)
-        with self.store.mutating():
-            if record.live:
-                self.heal(id)
-            planned = planning.plan_container(config.spec, self.context(config, name))
-            temporary = f"{self.path(id)}/plan.new"
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(planned.data)
-                os.rename(temporary, f"{self.path(id)}/plan")
-            except OSError as error:
-                raise store_error(error, temporary, "writing") from error
-            answer, connection = self._launch(config, planned, 0, stdio.stdin, None)
-        connection.close()
-        assert answer is not None
-        if answer.kind == C.PYC_REPLY_FAILED:
-            if answer.step == C.PYC_STEP_LOCK:
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            with self.store.mutating():
+                if record.live and not living:
+                    self.heal(id)
+                planned = self._replan(config, name)
+                answer, connection = self._launch(config, planned, 0, stdio.stdin, None)
+            connection.close()
+            assert answer is not None
+            if answer.kind != C.PYC_REPLY_FAILED or answer.step != C.PYC_STEP_LOCK:
+                break
+            # Someone has it in hand: another start, or a job on its files, which is short.
+            record, living = self.record(id)
+            if living and record.live:
                 return
+            if time.monotonic() > deadline:
+                raise InvalidState(f"starting {name}: its files are in use by another process")
+            time.sleep(0.001)
+        if answer.kind == C.PYC_REPLY_FAILED:
             if config.spec.auto_remove:
                 self.store.delete_container(id)
             raise start_error(answer, name)
         self._keep_log(config, answer)
         answer.close()
+
+    def _replan(self, config: Config, name: str) -> planning.Planned:
+        """Write a container's plan as it is now."""
+        planned = planning.plan_container(config.spec, self.context(config, name))
+        temporary = f"{self.path(config.id)}/plan.new"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(planned.data)
+            os.rename(temporary, f"{self.path(config.id)}/plan")
+        except OSError as error:
+            raise store_error(error, temporary, "writing") from error
+        return planned
 
     def _launch(self, config: Config, planned: planning.Planned, flags: int, stdin: int, timeout: float | None
                 ) -> tuple[Answer | None, Connection]:
@@ -489,8 +506,8 @@ class Containers:
                     try:
                         record, living = read_record(self.path(id))
                     except FileNotFoundError:
-                        return state_of(last, False, 0, self.path(id))
-                    if living:
+                        return self._last_state(id, last)
+                    if living and record.live:
                         time.sleep(0.001)
                         continue
                     if condition == "next-exit" and first is None:
@@ -525,16 +542,31 @@ class Containers:
             try:
                 record, living = read_record(self.path(id))
             except FileNotFoundError:
-                return state_of(evolve(record, status=C.PYC_STATUS_EXITED), False, 0, self.path(id))
+                return self._last_state(id, record)
             if deadline is not None and time.monotonic() >= deadline:
                 return None
         return None
+
+    def _last_state(self, id: str, record: Record) -> ContainerState:
+        """Return how a container ended that is gone: by its last record if that tells, else by its last event."""
+        if record.live or not record.exits:
+            code = self.events.last_exit(id)
+            record = evolve(record, exit_code=record.exit_code if code is None else code)
+        return state_of(evolve(record, status=C.PYC_STATUS_EXITED), False, 0, self.path(id))
 
     # -- output ---------------------------------------------------------------------------------------------------------
 
     def _keep_log(self, config: Config, answer: Answer) -> None:
         if config.spec.auto_remove:
             self._keep(config.id, answer.take_fd())
+
+    def keep_log(self, id: str, log: int) -> None:
+        """Keep an auto-removed container's log readable for this process after it is gone; `log` stays the caller's."""
+        try:
+            if self.config(id).spec.auto_remove:
+                self._keep(id, os.dup(log))
+        except ContainerNotFound:
+            return
 
     def _keep(self, id: str, fd: int) -> None:
         if fd < 0:
@@ -559,9 +591,12 @@ class Containers:
                         return id, os.dup(fd)
             raise
         try:
-            return id, os.open(f"{self.path(id)}/log", os.O_RDONLY | os.O_CLOEXEC)
+            # Made now if it is not there yet, so that its reader has it before the first byte.
+            return id, os.open(f"{self.path(id)}/log", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            return id, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            raise ContainerNotFound(f"No such container: {ref}") from None
+        except OSError as error:
+            raise store_error(error, f"{self.path(id)}/log", "opening") from error
 
     def logs(self, ref: str, *, follow: bool, cursor: int) -> Iterator[LogFrame]:
         """Yield output after `cursor`."""
@@ -569,26 +604,18 @@ class Containers:
         return self._frames(id, fd, follow, cursor)
 
     def _frames(self, id: str, fd: int, follow: bool, cursor: int) -> Iterator[LogFrame]:
-        watch = control.Watch(self.launcher.root_fd, self.directory(id))
+        follower = Follower(self, id)
         try:
             if not follow:
                 yield from read_frames(fd, cursor)
                 return
-
-            def more(at: int) -> bool:
-                try:
-                    record = watch.next(None, at)
-                except Gone:
-                    return False
-                return record is None or record.live
-
-            yield from follow_frames(fd, cursor, more)
+            yield from follow_frames(fd, cursor, follower.more)
             record = self._last_record(id)
             if record.log_lost:
                 gap = f"[{record.log_lost} bytes of output were lost: the store's file system was full]\n"
                 yield LogFrame(stream=2, time=record.finished, data=gap.encode(), cursor=cursor)
         finally:
-            watch.close()
+            follower.close()
             os.close(fd)
 
     def _last_record(self, id: str) -> Record:
@@ -608,11 +635,35 @@ class Containers:
             self.events.write("rename", id, name=changes.name)
         if changes.paused is not None:
             self._pause(id, ref, changes.paused)
+        if changes.lifetime is not None:
+            self._outlive(id, changes.lifetime)
         fields = {name: value for name in ("memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpu_period",
                                            "cpu_quota", "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight", "restart")
                   if (value := getattr(changes, name)) is not None}
         if fields:
             self._change(id, fields)
+
+    def _outlive(self, id: str, lifetime: str) -> None:
+        """Tie a container that does not run to its creator, or free it: its file first, since the row is what is swept by."""
+        with self.store.mutating():
+            record, living = self.record(id)
+            if living and record.live:
+                raise InvalidState(f"container {id[:12]} is running: its lifetime can be changed before its start only")
+            config = self.config(id)
+            if config.spec.lifetime != lifetime:
+                self._write_config(evolve(config, spec=evolve(config.spec, lifetime=lifetime)))
+            self.store.write("UPDATE containers SET lifetime=?, creator=? WHERE id=?", (lifetime, self.store.creator(), id))
+
+    def _write_config(self, config: Config) -> None:
+        path = f"{self.path(config.id)}/config.json"
+        try:
+            write_json(path, {
+                "spec": encode_spec(config.spec), "image_id": config.image_id, "created": config.created,
+                "image_config": encode_config(config.image_config)})
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(f"{path}.new")
+            raise store_error(error, path, "writing") from error
 
     def _pause(self, id: str, ref: str, on: bool) -> None:
         answer = self.ask(id, C.PYC_REQ_PAUSE if on else C.PYC_REQ_UNPAUSE)
@@ -635,9 +686,7 @@ class Containers:
             record, living = self.record(id)
             if living and record.live:
                 self._limit(id, changed.spec, fields)
-            write_json(f"{self.path(id)}/config.json", {
-                "spec": encode_spec(changed.spec), "image_id": config.image_id, "created": config.created,
-                "image_config": encode_config(config.image_config)})
+            self._write_config(changed)
             with open(f"{self.path(id)}/plan.new", "wb") as file:
                 file.write(planned.data)
             os.rename(f"{self.path(id)}/plan.new", f"{self.path(id)}/plan")
@@ -779,6 +828,55 @@ class Containers:
         with self._lock:
             while self._logs:
                 os.close(self._logs.popitem()[1])
+
+
+class Follower:
+    """Waits for more of a container's output, from before its start until its end."""
+
+    def __init__(self, containers: Containers, id: str) -> None:
+        """Name the container."""
+        self._containers = containers
+        self._id = id
+        self._watch = control.Watch(containers.launcher.root_fd, containers.directory(id))
+        self._closed = threading.Event()
+
+    def more(self, cursor: int) -> bool:
+        """Block until there is output after `cursor`; False once there can be none, or after `close`."""
+        while not self._closed.is_set():
+            try:
+                record = self._watch.next(None, cursor)
+                return record is None or record.live
+            except Gone:
+                self._watch.close()
+            try:
+                record, living = read_record(self._containers.path(self._id))
+            except FileNotFoundError:
+                return False
+            if living and record.live:
+                time.sleep(0.001)
+            elif record.started or record.exits or not self._started():
+                return False
+            self._watch = control.Watch(self._containers.launcher.root_fd, self._containers.directory(self._id))
+        return False
+
+    def _started(self) -> bool:
+        """Wait for the first start; False once there can be none."""
+        for event in self._containers.events.read(since=None, follow=True):
+            if self._closed.is_set():
+                return False
+            try:
+                record, _ = read_record(self._containers.path(self._id))
+            except FileNotFoundError:
+                return False
+            if record.started or record.exits:
+                return True
+            del event
+        return False
+
+    def close(self) -> None:
+        """Have a thread inside `more` return. Idempotent."""
+        self._closed.set()
+        self._watch.close()
 
 
 _STATE_WORDS = {C.PYC_STATUS_PAUSED: "paused", C.PYC_STATUS_RESTARTING: "restarting"}

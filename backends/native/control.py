@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 
 from pycontainers._native._lib import lib as C
@@ -160,53 +161,62 @@ class Exec:
 class Attached:
     """A hold on a container's streams; see `pycontainers.backend.Attachment`."""
 
-    def __init__(self, root_fd: int, directory: str, log: int, *, stdin: bool, start: int) -> None:
-        """Attach; takes over the log's descriptor. Raises `Gone` if the container is not running (but reads its log)."""
-        self._watch = Watch(root_fd, directory)
-        self._log = log
-        self._start = start
-        self._lock = threading.Lock()
+    def __init__(self, root_fd: int, directory: str, log: int, more: Callable[[int], bool], stop: Callable[[], None], *,
+                 stdin: bool, start: int) -> None:
+        """Attach: takes over the log's descriptor; `more(cursor)` waits for output, `stop` wakes it."""
         self._root_fd, self._directory = root_fd, directory
-        self.stdin = -1
-        self.tty = False
-        if stdin:
-            try:
-                answer = ask(root_fd, directory, C.PYC_REQ_STDIN)
-                self.stdin = answer.take_fd()
-                self.tty = bool(answer.flags & 1)
-            except Gone:
-                pass
+        self._log = log
+        self._more, self._stop = more, stop
+        self._start = start
+        self._wanted = stdin
+        self._stdin = -1
+        self._tty = False
+        self._lock = threading.Lock()
+
+    @property
+    def stdin(self) -> int:
+        """Write end of the container's stdin or its terminal's master; -1 if it has none, or does not run yet."""
+        with self._lock:
+            if self._wanted:
+                try:
+                    answer = ask(self._root_fd, self._directory, C.PYC_REQ_STDIN)
+                    self._stdin = answer.take_fd()
+                    self._tty = bool(answer.flags & 1)
+                    self._wanted = False
+                except Gone:
+                    pass
+            return self._stdin
+
+    @property
+    def tty(self) -> bool:
+        """True when `stdin` is a terminal's master."""
+        return self.stdin >= 0 and self._tty
 
     def frames(self) -> Iterator[LogFrame]:
         """Yield output until the container ends."""
         yield from follow_frames(self._log, self._start, self._more)
 
-    def _more(self, cursor: int) -> bool:
-        try:
-            record = self._watch.next(None, cursor)
-        except Gone:
-            return False
-        return record is None or record.live
-
     def close_stdin(self) -> None:
         """Half-close."""
+        if self.tty:
+            return
+        self._drop_stdin()
+        try:
+            ask(self._root_fd, self._directory, C.PYC_REQ_CLOSE_STDIN)
+        except Gone:
+            pass
+
+    def _drop_stdin(self) -> None:
         with self._lock:
-            if self.stdin >= 0 and not self.tty:
-                os.close(self.stdin)
-                self.stdin = -1
-        if not self.tty:
-            try:
-                ask(self._root_fd, self._directory, C.PYC_REQ_CLOSE_STDIN)
-            except Gone:
-                pass
+            self._wanted = False
+            if self._stdin >= 0:
+                os.close(self._stdin)
+                self._stdin = -1
 
     def close(self) -> None:
         """Detach."""
-        self._watch.close()
-        with self._lock:
-            if self.stdin >= 0:
-                os.close(self.stdin)
-                self.stdin = -1
+        self._stop()
+        self._drop_stdin()
 
     def __del__(self) -> None:
         """Give the log back."""

@@ -74,6 +74,14 @@ class EventLog:
             if watch >= 0:
                 os.close(watch)
 
+    def last_exit(self, id: str) -> int | None:
+        """Return the exit code of a container's last `die` event; None if the log tells none (any more)."""
+        code = None
+        for event in self.read(since=0, follow=False):
+            if event is not None and event.id == id and event.action == "die":
+                code = int(dict(event.attributes).get("exitCode", "0"))
+        return code
+
     def _changed(self, watch: int) -> bool:
         if watch < 0:
             time.sleep(_SILENCE)

@@ -11,9 +11,11 @@ import stat
 import struct
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO
+from typing import TypeVar
 
 from pycontainers._native._lib import lib as C
 from pycontainers.backend import Change
@@ -25,6 +27,7 @@ from pycontainers.backend import Stats
 from pycontainers.backends.native import cgroups
 from pycontainers.backends.native import control
 from pycontainers.backends.native.containers import Containers
+from pycontainers.backends.native.launcher import Answer
 from pycontainers.backends.native.launcher import Connection
 from pycontainers.backends.native.launcher import Gone
 from pycontainers.backends.native.launcher import UNPACK_LIMITS
@@ -42,6 +45,7 @@ _DIFF_USERXATTR = 1
 _PACK_FOLLOW, _PACK_ONE_MOUNT = 1, 2
 _UNPACK_KEEP_DIR_LINKS, _UNPACK_SAME_KIND, _UNPACK_NEED_END = 16, 32, 512
 _TCP_LISTEN = 10
+_Done = TypeVar("_Done")
 
 
 class Inside:
@@ -165,6 +169,21 @@ class Inside:
             pass
         return C.PYC_ROOT_ENDED, directory, []
 
+    def _on_root(self, id: str, job: Callable[[int, str, list[int]], _Done]) -> _Done:
+        """Do a job on a container's root; when someone else has an ended one in hand, look again who, and where it is."""
+        deadline = time.monotonic() + 10
+        while True:
+            root, second, fds = self._root(id)
+            try:
+                return job(root, second, fds)
+            except JobFailed as error:
+                if error.answer.step != C.PYC_STEP_LOCK or time.monotonic() > deadline:
+                    raise
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            time.sleep(0.001)
+
     def file(self, ref: str, op: FileOp) -> FileReply:
         """Do one call on a file."""
         id = self._containers.find(ref)
@@ -191,16 +210,13 @@ class Inside:
         answer = self._file(id, kinds[op.kind], path, target=op.target, mode=op.mode)
         return FileReply(text=answer.text)
 
-    def _file(self, id: str, kind: int, path: str, *, target: str = "", flags: int = 0, mode: int = 0):  # type: ignore[no-untyped-def]
-        root, second, fds = self._root(id)
+    def _file(self, id: str, kind: int, path: str, *, target: str = "", flags: int = 0, mode: int = 0) -> Answer:
         try:
-            return self._trees.ask(C.PYC_REQ_FILE, a=kind, b=mode << 32 | flags, c=root, texts=[path, target], second=second, fds=fds)
+            return self._on_root(id, lambda root, second, fds: self._trees.ask(
+                C.PYC_REQ_FILE, a=kind, b=mode << 32 | flags, c=root, texts=[path, target], second=second, fds=fds))
         except JobFailed as error:
             number = error.answer.error
             raise OSError(number, os.strerror(number), path) from None
-        finally:
-            for fd in fds:
-                os.close(fd)
 
     def _stat_of(self, id: str, path: str, status: os.stat_result) -> FileStat:
         link = ""

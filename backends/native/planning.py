@@ -33,6 +33,7 @@ from pycontainers.spec import ExecSpec
 from pycontainers.spec import HealthCheck
 from pycontainers.spec import ImageConfig
 from pycontainers.spec import Mount
+from pycontainers.spec import Pairs
 from pycontainers.spec import parse_signal
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -89,6 +90,8 @@ class Context:
     #: Overlays of the host's own root, and what is masked in them; None for other images.
     host: HostLayers | None = None
     image: str = ""
+    #: Told with every event.
+    labels: Pairs = ()
 
 
 def effective_argv(spec: ContainerSpec, config: ImageConfig) -> tuple[str, ...]:
@@ -431,6 +434,8 @@ _TOKEN = "\x7fid" + "\x7f" * 61
 _TEMPLATES_MAX = 256
 _templates: OrderedDict[object, Planned] = OrderedDict()
 _EVENT_AT = 9 * 4
+#: A supervisor's event line has room for this much.
+_EVENT_MAX = 1700
 
 
 def plan_container(spec: ContainerSpec, context: Context) -> Planned:
@@ -657,7 +662,8 @@ def _path_of(env: tuple[str, ...]) -> str:
 def _event(context: Context) -> str:
     def clean(text: str) -> str:
         return text.replace("\t", " ").replace("\n", " ")
-    return f"image={clean(context.image)}\tname={clean(context.name)}"
+    pairs = (("image", context.image), ("name", context.name), *context.labels)
+    return "\t".join(f"{clean(name)}={clean(value)}" for name, value in pairs)[:_EVENT_MAX]
 
 
 def _device(path: str) -> os.stat_result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import struct
@@ -17,6 +16,8 @@ from pycontainers.backend import ContainerState
 from pycontainers.backend import Health
 from pycontainers.backend import HealthResult
 from pycontainers.backend import Status
+from pycontainers.backends.native.locks import locked
+from pycontainers.backends.native.locks import take_lock
 from pycontainers.spec import ContainerSpec
 from pycontainers.spec import Device
 from pycontainers.spec import HealthCheck
@@ -91,11 +92,7 @@ def read_record(directory: str) -> tuple[Record, bool]:
         return Record(), False
     try:
         record = parse_record(os.read(fd, _RECORD.size))
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno != errno.EWOULDBLOCK:
-                raise
+        if locked(fd):
             return record, True
         # Free now: its supervisor may have ended after the first reading, with a last word.
         return parse_record(os.pread(fd, _RECORD.size, 0)), False
@@ -107,7 +104,7 @@ def heal_record(directory: str) -> None:
     """Write the last word of a supervisor that was killed, under its lock: its container ended with it. Idempotent."""
     fd = os.open(f"{directory}/state", os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(fd)
         data = bytearray(os.pread(fd, _RECORD.size, 0))
         record = parse_record(bytes(data))
         if record.live:
@@ -117,8 +114,9 @@ def heal_record(directory: str) -> None:
             fields[12] = max(os.stat(f"{directory}/state").st_mtime_ns, record.started)
             fields[17] = b"reboot" if record.boot_id != boot_id() else b"supervisor"
             os.pwrite(fd, _RECORD.pack(*fields), 0)
-    except BlockingIOError:
-        pass
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
     finally:
         os.close(fd)
 

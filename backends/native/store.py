@@ -36,6 +36,7 @@ from typing import Any
 from typing import NamedTuple
 from typing import Protocol
 
+from pycontainers.backends.native.locks import locked
 from pycontainers.errors import AmbiguousName
 from pycontainers.errors import ContainerNotFound
 from pycontainers.errors import ImageNotFound
@@ -520,12 +521,9 @@ class Store:
         except FileNotFoundError:
             return True
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+            return not locked(fd)
         finally:
             os.close(fd)
-        return True
 
     def collect(self) -> list[str]:
         """Remove removed images that no container uses any more, images whose files are lost, and layers of no image.
