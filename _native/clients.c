@@ -110,6 +110,9 @@ client_add (int conn, uint32_t flags)
 static void
 client_drop (int i)
 {
+  /* Nobody waits for this run any more. */
+  if (clients[i].flags & CLIENT_WAITS_EXIT)
+    container_destroy ();
   exec_client_gone (i);
   sys (close, clients[i].fd);
   clients[i].flags = 0;

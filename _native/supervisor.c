@@ -407,8 +407,8 @@ container_freeze (bool on)
   return 0;
 }
 
-/* Tells whether the first process can do anything about a signal: to process 1 of a namespace one that it neither catches
-   nor waits for (blocked) is never delivered (pid_namespaces(7)), so that no grace is of use. */
+/* Tells whether the first process lives on after a signal or does something about it. Whoever has left it at its default is
+   to die of it; but to process 1 of a namespace such a signal is never delivered (pid_namespaces(7)). */
 static bool
 heeds (int number)
 {
@@ -594,6 +594,8 @@ supervise (int conn, struct message *m, int netns)
   if (container_start ())
     begin_failed (conn);
   if (sv.start.netns >= 0)
+  /* The record's next number tells that this start has begun. */
+  record_write ();
     sys (close, sv.start.netns);
   sv.start.netns = -1;
   if (sv.owner >= 0)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
+from typing import NoReturn
 
 from attrs import evolve
 from attrs import frozen
@@ -35,6 +36,7 @@ from pycontainers.backends.native.launcher import Answer
 from pycontainers.backends.native.launcher import Connection
 from pycontainers.backends.native.launcher import Gone
 from pycontainers.backends.native.launcher import Launcher
+from pycontainers.backends.native.launcher import Lost
 from pycontainers.backends.native.logs import collect
 from pycontainers.backends.native.logs import follow_frames
 from pycontainers.backends.native.logs import read_frames
@@ -56,6 +58,7 @@ from pycontainers.errors import InUse
 from pycontainers.errors import InvalidSpec
 from pycontainers.errors import InvalidState
 from pycontainers.errors import NameInUse
+from pycontainers.errors import StartFailed
 from pycontainers.errors import StoreError
 from pycontainers.errors import TimedOut
 from pycontainers.errors import Unsupported
@@ -131,9 +134,16 @@ class Containers:
                       created=float(data["created"]))  # type: ignore[arg-type]
 
     def record(self, id: str) -> tuple[Record, bool]:
-        """Return a container's record, and whether its supervisor lives. Raises `ContainerNotFound`."""
+        """Return a container's record, and whether its supervisor lives; one that was killed is tidied up after.
+
+        Raises `ContainerNotFound`.
+        """
         try:
-            return read_record(self.path(id))
+            record, living = read_record(self.path(id))
+            if record.live and not living:
+                self.heal(id)
+                record, living = read_record(self.path(id))
+            return record, living
         except FileNotFoundError:
             raise ContainerNotFound(f"No such container: {id}") from None
 
@@ -154,6 +164,8 @@ class Containers:
                 config = self.config(row.id)
                 record, living = self.record(row.id)
             except ContainerNotFound:
+                # Its supervisor removed it, and knows no database.
+                self.store.delete_container(row.id)
                 continue
             result.append(self._value(config, row.name, record, living, 0))
         result.sort(key=lambda item: item.created, reverse=True)
@@ -202,7 +214,7 @@ class Containers:
     def create(self, spec: ContainerSpec) -> str:
         """Make a container; returns its id."""
         with self.store.mutating():
-            return self._create(spec, self.images.resolve(spec.image))[0].id
+            return self._create(spec, self.images.resolve(spec.image_id or spec.image))[0].id
 
     def _create(self, spec: ContainerSpec, image_id: str) -> tuple[Config, str, planning.Planned]:
         """Make a container's directory and row: directory first, so that a row without one is always stale."""
@@ -313,6 +325,7 @@ class Containers:
     def _launch(self, config: Config, planned: planning.Planned, flags: int, stdin: int, timeout: float | None
                 ) -> tuple[Answer | None, Connection]:
         """Have a container started; a launcher whose tree is stale, or a shared cgroup that went away, is made anew once."""
+        sequence = self._sequence(config.id)
         for attempt in range(3):
             fds: list[int] = []
             own: list[int] = []
@@ -332,6 +345,11 @@ class Containers:
                 answer, connection = self.launcher.ask(
                     C.PYC_REQ_START, flags, full=planned.full, a=kinds, payload=first + boot_id().encode() + b"\0",
                     text=len(first), fds=fds, timeout=timeout)
+            except Lost:
+                # Killed before the supervisor's first word, the start never began.
+                if attempt < 2 and self._sequence(config.id) == sequence:
+                    continue
+                raise self._supervisor_killed(config.id) from None
             finally:
                 for fd in own:
                     os.close(fd)
@@ -348,6 +366,18 @@ class Containers:
                     continue
             return answer, connection
         raise AssertionError
+
+    def _sequence(self, id: str) -> int:
+        try:
+            return read_record(self.path(id))[0].sequence
+        except FileNotFoundError:
+            return -1
+
+    def _supervisor_killed(self, id: str) -> StartFailed:
+        with suppress(FileNotFoundError):
+            if not read_record(self.path(id))[1]:
+                self.remove_cgroups([f"{self.tag}-{id}"])
+        return StartFailed(f"running {id[:12]}: its supervisor was killed, and the container with it")
 
     def _remake(self, config: Config, planned: planning.Planned) -> None:
         """Put a container back that its failed start removed (`auto_remove`)."""
@@ -379,24 +409,37 @@ class Containers:
             spec = evolve(spec, auto_remove=True, lifetime="process", restart="no")
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.store.mutating():
-            config, name, planned = self._create(spec, self.images.resolve(spec.image))
-            answer, connection = self._launch(config, planned, C.PYC_REQ_REPLY_AT_EXIT, stdin, 0.0 if timeout == 0 else None
-                                              if deadline is None else max(0.0, deadline - time.monotonic()))
+            config, name, planned = self._create(spec, self.images.resolve(spec.image_id or spec.image))
+        # No lock from here on: its life may be long, and no sweeper touches what a living process has created.
+        connection: Connection | None = None
         try:
+            answer, connection = self._launch(config, planned, C.PYC_REQ_REPLY_AT_EXIT, stdin, None if deadline is None
+                                              else max(0.0, deadline - time.monotonic()))
             if answer is None:
                 self._expire(config, connection, timeout)
-            if answer is None:
-                raise AssertionError
             return self._ended(config, name, answer)
-        except BaseException:
-            if answer is None or answer.kind != C.PYC_REPLY_EXITED:
-                self._destroy(connection)
-            raise
         finally:
-            connection.close()
-            self.store.delete_container(config.id)
+            if connection is not None:
+                # The supervisor kills a container whose run nobody waits for any more.
+                connection.close()
+            self._discard(config.id)
 
-    def _expire(self, config: Config, connection: Connection, timeout: float | None) -> None:
+    def _discard(self, id: str) -> None:
+        """Have nothing stay of a container that `run` made: as a rule its supervisor has left no more than the row."""
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while os.path.isdir(self.path(id)) and time.monotonic() < deadline:
+            with suppress(FileNotFoundError):
+                if read_record(self.path(id))[1]:
+                    time.sleep(0.001)
+                    continue
+                with self.store.mutating():
+                    trashed = self.store.trash(self.directory(id))
+                    self.remove_cgroups([f"{self.tag}-{id}"])
+                    if trashed:
+                        self.store.trees.remove(trashed)
+        self.store.delete_container(id)
+
+    def _expire(self, config: Config, connection: Connection, timeout: float | None) -> NoReturn:
         answer = self._destroy(connection)
         out, err = b"", b""
         if answer is not None:
@@ -791,16 +834,28 @@ class Containers:
     # -- sweeping -------------------------------------------------------------------------------------------------------
 
     def heal(self, id: str) -> None:
-        """Write the last word for a supervisor that was killed, and take its cgroups away. Idempotent."""
+        """Write the last word for a supervisor that was killed, and do what it would have done in the end. Idempotent."""
         with suppress(FileNotFoundError):
-            heal_record(self.path(id))
-        self.remove_cgroups([f"{self.tag}-{id}"])
-        self.events.write("die", id, exitCode="137")
+            if not heal_record(self.path(id)):
+                return
+            self.remove_cgroups([f"{self.tag}-{id}"])
+            self.events.write("die", id, exitCode="137")
+            if self.config(id).spec.auto_remove:
+                with self.store.mutating():
+                    trashed = self.store.trash(self.directory(id))
+                    self.store.delete_container(id)
+                    if trashed:
+                        self.events.write("destroy", id)
+                        self.store.trees.remove(trashed)
 
     def remove_cgroups(self, names: Sequence[str]) -> None:
         """Remove cgroups of ours in which nothing lives any more; whatever does is killed first."""
-        for hierarchy in cgroups.layout().hierarchies:
-            for name in names:
+        layout = cgroups.layout()
+        freezer = layout.slot("freezer")
+        for name in names:
+            if freezer >= 0:
+                cgroups.thaw(f"{layout.hierarchies[freezer].path}/{name}")
+            for hierarchy in layout.hierarchies:
                 cgroups.remove(f"{hierarchy.path}/{name}")
 
     def _sweep(self, gone: Sequence[str]) -> None:
@@ -815,13 +870,14 @@ class Containers:
             if living:
                 live.add(f"{self.tag}-{row.id}")
             elif record.live:
-                self.heal(row.id)
+        # Looked for first: a cgroup of a supervisor that begins meanwhile is not among them.
+        there = set()
         for hierarchy in cgroups.layout().hierarchies:
             with suppress(OSError):
-                stale = [name for name in os.listdir(hierarchy.path) if name.startswith(f"{self.tag}-") and name not in live]
-                # A supervisor that has told its last word may still be tidying: it is not in the way.
-                for name in stale:
-                    cgroups.remove(f"{hierarchy.path}/{name}")
+                there.update(name for name in os.listdir(hierarchy.path) if name.startswith(f"{self.tag}-"))
+                self.heal(row.id)
+        # A supervisor that has told its last word may still be tidying: it is not in the way.
+        self.remove_cgroups(sorted(there - live))
 
     def close(self) -> None:
         """Give up kept logs. Idempotent."""

@@ -73,6 +73,10 @@ class Gone(Exception):
     """Nobody listens at the socket, or whoever did has gone meanwhile."""
 
 
+class Lost(Gone):
+    """Whoever took the request ended without an answer: it may have been carried out, in part or whole."""
+
+
 class Connection:
     """A connection to a supervisor or job. Owned by one thread at a time; `close` may come from any."""
 
@@ -108,7 +112,9 @@ class Connection:
                 continue
             if n == -errno.ETIMEDOUT:
                 return None
-            if n <= 0:
+            if n == 0:
+                raise Lost("it ended")
+            if n < 0:
                 raise Gone(os.strerror(-n))
             return Answer(ffi.buffer(reply, n)[:], list(fds[0:count[0]]))
 
@@ -163,7 +169,7 @@ def call(root_fd: int, path: str, kind: int, flags: int = 0, *, a: int = 0, b: i
          ) -> tuple[Answer | None, Connection]:
     """Connect, ask, and return the answer with the connection; None as answer when `timeout` seconds passed.
 
-    One call into C, the interpreter's lock released. Raises `Gone`.
+    One call into C, the interpreter's lock released. Raises `Gone`, and `Lost` once the request was taken.
     """
     reply = ffi.new("char[]", _CAPACITY)
     reply_fds = ffi.new("int[4]")
@@ -184,8 +190,9 @@ def call(root_fd: int, path: str, kind: int, flags: int = 0, *, a: int = 0, b: i
         except BaseException:
             connection.close()
             raise
-    if n == 0 and sock[0] >= 0:
+    if n == 0:
         os.close(sock[0])
+        raise Lost("it ended")
     raise Gone(os.strerror(-n))
 
 
@@ -268,6 +275,10 @@ def _lines(lines: tuple[tuple[int, int, int], ...]) -> str:
     return "".join(f"{a} {b} {c}\n" for a, b, c in lines)
 
 
+#: Requests that may be sent anew when nobody knows how far they got.
+_REPEATABLE = (C.PYC_REQ_REMOVE, C.PYC_REQ_USAGE, C.PYC_REQ_SYNC)
+
+
 class Launcher:
     """The launchers of one store for this process; each call finds or starts the right one. Thread-safe."""
 
@@ -336,13 +347,18 @@ class Launcher:
     def ask(self, kind: int, flags: int = 0, *, full: bool = False, a: int = 0, b: int = 0, c: int = 0,
             payload: bytes = b"", text: int = 0, text2: int = 0, fds: Sequence[int] = (), timeout: float | None = None
             ) -> tuple[Answer | None, Connection]:
-        """Send a request to the launcher, starting it if need be; returns as `call`."""
+        """Send a request to the launcher, starting it if need be; returns as `call`.
+
+        Raises `Lost` if whoever took it was killed, and it is of a kind that must not be done twice.
+        """
         path = self._key(full)
         for attempt in range(8):
             try:
                 return call(self.root_fd, path, kind, flags, a=a, b=b, c=c, payload=payload, text=text, text2=text2,
                             fds=fds, timeout=timeout)
             except Gone as error:
+                if isinstance(error, Lost) and kind not in _REPEATABLE:
+                    raise
                 if attempt == 7:
                     raise StoreError(f"starting the launcher of {self._store.root}: it ended before it answered "
                                      f"({error})") from error
@@ -503,7 +519,10 @@ class Trees:
         assert self._launcher is not None
         first = b"\0".join(os.fsencode(text) for text in texts) + b"\0\0"
         payload = first + os.fsencode(second) + b"\0"
-        return self._launcher.ask(kind, a=a, b=b, c=c, payload=payload, text=0, text2=len(first), fds=fds, timeout=timeout)
+        try:
+            return self._launcher.ask(kind, a=a, b=b, c=c, payload=payload, text=0, text2=len(first), fds=fds, timeout=timeout)
+        except Lost as error:
+            raise StoreError(f"working in {self._root}: the process that did it was killed; try again") from error
 
     def unpack(self, tar_fd: int, target: str, *, whiteouts: bool) -> UnpackResult:
         """Unpack a tar below `target`; see `TreeWorker`."""

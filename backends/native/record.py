@@ -100,8 +100,11 @@ def read_record(directory: str) -> tuple[Record, bool]:
         os.close(fd)
 
 
-def heal_record(directory: str) -> None:
-    """Write the last word of a supervisor that was killed, under its lock: its container ended with it. Idempotent."""
+def heal_record(directory: str) -> bool:
+    """Write the last word of a supervisor that was killed, under its lock: its container ended with it. Idempotent.
+
+    Tells whether it did: False if another process has, or nothing was to be told.
+    """
     fd = os.open(f"{directory}/state", os.O_RDWR | os.O_CLOEXEC)
     try:
         take_lock(fd)
@@ -114,9 +117,12 @@ def heal_record(directory: str) -> None:
             fields[12] = max(os.stat(f"{directory}/state").st_mtime_ns, record.started)
             fields[17] = b"reboot" if record.boot_id != boot_id() else b"supervisor"
             os.pwrite(fd, _RECORD.pack(*fields), 0)
+            return True
+        return False
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
+        return False
     finally:
         os.close(fd)
 
