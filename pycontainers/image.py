@@ -342,8 +342,14 @@ class Image(ABCMeta):
 
         if command:
             options["command"] = command
+        source = cls._source()
+        while isinstance(source, Image):
+            source = source._source()
         try:
-            spec = ContainerSpec(image=cls._image_ref(), **options)
+            if isinstance(source, Bound):
+                spec = ContainerSpec(image=source.title, image_id=source.id, **options)
+            else:
+                spec = ContainerSpec(image=cls._image_ref(), **options)
         except TypeError as error:
             raise _unknown_option(options, ContainerSpec, error) from error
         engine.require_for(spec)
@@ -357,7 +363,7 @@ def image_class(engine: Engine, record: ImageRecord, reference: str = "") -> typ
         if found is not None:
             return found  # type: ignore[return-value]
         base = _parent_class(engine, record) or Image._root
-        title = reference or (record.tags[0] if record.tags else _short(record.id))
+        title = reference or (_familiar(record.tags[0]) if record.tags else _short(record.id))
         names = {"_image": Bound(engine, record.id, title), "__module__": __name__, "__doc__": f"The image {title}."}
         made = Image(_class_name(title), (base,), names)
         engine._classes[record.id] = made
@@ -402,6 +408,12 @@ def _default() -> Engine:
     from pycontainers.engine import default_engine
 
     return default_engine()
+
+
+def _familiar(reference: str) -> str:
+    from pycontainers.oci.names import familiar
+
+    return familiar(reference)
 
 
 def _short(id: str) -> str:

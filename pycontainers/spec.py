@@ -356,6 +356,8 @@ class ContainerSpec:
     """Everything that can be asked of a container; None means: what the image says, else Docker's default."""
 
     image: str = field(default="", validator=_text)
+    #: Which image `image` names, where that is known: this one is taken, whatever the reference means by now.
+    image_id: str = field(default="", validator=_text)
     #: Replaces the image's CMD; arguments of the entrypoint.
     command: Strings | None = field(default=None, converter=_strings("command"))  # type: ignore[misc]
     #: Replaces the image's ENTRYPOINT and drops its CMD; `()` removes it.

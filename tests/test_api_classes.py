@@ -352,5 +352,18 @@ def test_options_are_the_specs_fields() -> None:
     fields = {field.name for field in attrs.fields(ContainerSpec)}
     changes = {field.name for field in attrs.fields(ContainerUpdate)}
 
-    assert set(ContainerOptions.__annotations__) == fields - {"image", "command"}
+    assert set(ContainerOptions.__annotations__) == fields - {"image", "image_id", "command"}
     assert set(UpdateOptions.__annotations__) == changes - {"name", "paused", "lifetime"}
+
+
+def test_a_container_tells_its_images_reference(box: type[Container], tmp_path: Path) -> None:
+    """A container is of the class's image for ever, and says the reference by which that was asked for."""
+    first = box("true")
+    (tmp_path / "root/new").touch()
+    moved = Image.import_rootfs(tmp_path / "root", "box")
+    second = box("true")
+
+    assert moved.id != box.id
+    assert [box.id] * 2 == [c.inspect()["Image"] for c in (first, second)]
+    assert ["box"] * 2 == [c.config.image for c in (first, second)]
+    assert "box" == moved("true").config.image

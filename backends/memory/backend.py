@@ -228,7 +228,7 @@ class MemoryBackend(Backend):
     def _create(self, spec: ContainerSpec) -> MemoryContainer:
         self._refuse(spec)
         with self._lock:
-            image = self._image(spec.image)
+            image = self._image(spec.image_id or spec.image)
             names = {container.name: container.id for container in self._containers.values()}
             if spec.name is not None and spec.name in names:
                 raise NameInUse(f'the container name "/{spec.name}" is already in use by container {names[spec.name]}; '

@@ -603,6 +603,15 @@ class Containers:
         if config.spec.auto_remove:
             self._keep(config.id, answer.take_fd())
 
+    def check_attachable(self, id: str) -> None:
+        """Raise `InvalidState` for a container that has ended: one that runs, or was never started, can be attached to."""
+        try:
+            record, living = self.record(id)
+        except ContainerNotFound:
+            return
+        if (record.started or record.exits) and not (living and record.live):
+            raise InvalidState(f"container {id[:12]} is not running: start it, or read its logs")
+
     def keep_log(self, id: str, log: int) -> None:
         """Keep an auto-removed container's log readable for this process after it is gone; `log` stays the caller's."""
         try:
@@ -861,6 +870,11 @@ class Containers:
     def _sweep(self, gone: Sequence[str]) -> None:
         for id in gone:
             self._kill(id)
+        # Looked for first: a cgroup of a supervisor that begins meanwhile is not among them.
+        there = set()
+        for hierarchy in cgroups.layout().hierarchies:
+            with suppress(OSError):
+                there.update(name for name in os.listdir(hierarchy.path) if name.startswith(f"{self.tag}-"))
         live = set()
         for row in self.store.containers():
             try:
@@ -870,11 +884,6 @@ class Containers:
             if living:
                 live.add(f"{self.tag}-{row.id}")
             elif record.live:
-        # Looked for first: a cgroup of a supervisor that begins meanwhile is not among them.
-        there = set()
-        for hierarchy in cgroups.layout().hierarchies:
-            with suppress(OSError):
-                there.update(name for name in os.listdir(hierarchy.path) if name.startswith(f"{self.tag}-"))
                 self.heal(row.id)
         # A supervisor that has told its last word may still be tidying: it is not in the way.
         self.remove_cgroups(sorted(there - live))

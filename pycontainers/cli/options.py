@@ -130,7 +130,7 @@ COMPUTED = {
     "stdin_once": ("interactive",),
 }
 #: Field: why no flag sets it.
-ARGUMENTS = {"image": "the first argument", "command": "the arguments after the image"}
+ARGUMENTS = {"image": "the first argument", "image_id": "its image", "command": "the arguments after the image"}
 
 
 def read_environment(values: Iterable[str], files: Iterable[str]) -> dict[str, str]:
