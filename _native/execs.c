@@ -81,6 +81,7 @@ exec_start (struct start *s, const struct pyc_process *process, uint32_t flags)
   if (i < 0)
     return fail (&s->failure, PYC_STEP_CLONE, -EAGAIN, "too many execs at once");
   memcpy (s->cgroups, sv.start.cgroups, sizeof s->cgroups);
+  s->overlay = sv.start.overlay;
   cgroup = exec_cgroup (number);
   if (start_exec (s, process, sv.start.pidfd, (uint64_t)exec_namespaces (), cgroup))
     {

@@ -97,6 +97,18 @@ proc_mount (int root)
   return e;
 }
 
+/* Makes the mount namespace's own root this process's: a caller in a chroot has another one. */
+static long
+root_regain (void)
+{
+  long self = sys (getpid);
+  long fd = sys (pidfd_open, self, 0);
+  long e = fd < 0 ? fd : sys (setns, fd, CLONE_NEWNS);
+  if (fd >= 0)
+    sys (close, fd);
+  return e;
+}
+
 /* A tree of three mounts, so that cloning a mount namespace is cheap: an empty root, the store at /store, and /proc, which
    jobs open files anew by. */
 static void
@@ -104,23 +116,24 @@ tree_minimal (int store)
 {
   static const char OPTIONS[] = "mode=755\0size=64k\0";
   long tree = mount_clone (store, "", true);
-  long e = tree < 0 ? tree : sys (fchdir, store);
+  long e = tree < 0 ? tree : sys (unshare, CLONE_NEWNS);
+  struct stat made, seen;
   long root;
 
   if (e == 0)
-    e = sys (unshare, CLONE_NEWNS);
+    e = root_regain ();
   if (e == 0)
     e = sys (mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
   if (e)
     init_failed (PYC_STEP_NAMESPACE, e, "mount namespace");
   root = mount_new ("tmpfs", "tmpfs", OPTIONS, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-  e = root < 0 ? root : sys (move_mount, root, "", AT_FDCWD, "mnt", MOVE_MOUNT_F_EMPTY_PATH);
-  if (e == 0)
-    e = sys (mkdirat, root, "store", 0700);
-  if (e == 0)
-    e = sys (move_mount, tree, "", root, "store", MOVE_MOUNT_F_EMPTY_PATH);
+  e = root < 0 ? root : sys (mkdirat, root, "store", 0700);
   if (e == 0)
     e = sys (mkdirat, root, "proc", 0555);
+  if (e == 0)
+    e = sys (move_mount, root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+  if (e == 0)
+    e = sys (move_mount, tree, "", root, "store", MOVE_MOUNT_F_EMPTY_PATH);
   if (e == 0)
     e = proc_mount ((int)root);
   if (e == 0)
@@ -129,6 +142,12 @@ tree_minimal (int store)
     e = sys (pivot_root, ".", ".");
   if (e == 0)
     e = sys (umount2, ".", 2);
+  /* What is entered by setns(2) must be this root, or containers would leave theirs that way. */
+  if (e == 0)
+    e = root_regain ();
+  if (e == 0 && (sys (newfstatat, root, "", &made, AT_EMPTY_PATH) || sys (newfstatat, AT_FDCWD, "/", &seen, 0)
+                 || made.st_dev != seen.st_dev || made.st_ino != seen.st_ino))
+    e = -EXDEV;
   if (e == 0)
     e = sys (chdir, "/store");
   if (e)
@@ -248,6 +267,8 @@ begin (void)
   for (int i = 0; i < launcher.cgroup_count; i++)
     launcher.cgroups[i] = m.fds[4 + i];
   sys (setsid);
+  /* Not the caller's keys. */
+  sys (keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, 0, 0, 0, 0);
   cgroups_enter ();
   limits_reset ();
   if (launcher.rootless)

@@ -7,6 +7,7 @@
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 /* Moves stdio to 0, 1, 2 and closes all else: nothing may be open when a path of the image's is walked, for
    /proc/self/fd would lead out. Keeps `program` as 3 if it is given. */
@@ -42,15 +43,16 @@ stdio_place (struct child *c, bool program)
   return e < 0 ? child_fail (c, PYC_STEP_STDIO, e, "stdio") : 0;
 }
 
+/* The user may open its streams again by name. Those that have a name on the host, such as the caller's terminal, stay
+   whose they are: only the container's own terminal and nameless pipes are given. */
 static void
-stdio_own (const struct identity *id)
+stdio_own (const struct start *s, const struct identity *id)
 {
-  struct stat st;
+  struct statfs fs;
   if (id->uid == 0)
     return;
   for (int i = 0; i < 3; i++)
-    if (sys (newfstatat, i, "", &st, AT_EMPTY_PATH) == 0 && (S_ISFIFO (st.st_mode) || S_ISCHR (st.st_mode))
-        && st.st_uid != id->uid && !(S_ISCHR (st.st_mode) && st.st_rdev == 0x103))
+    if (s->slave >= 0 || (sys (fstatfs, i, &fs) == 0 && fs.f_type == 0x50495045 /* PIPEFS_MAGIC */))
       sys (fchown, i, id->uid, (uint32_t)-1);
 }
 
@@ -97,6 +99,9 @@ identity_set (struct child *c, const struct identity *id)
     e = sys (setresgid, id->gid, id->gid, id->gid);
   if (e == 0)
     e = sys (setresuid, id->uid, id->uid, id->uid);
+  /* Where fs.suid_dumpable is 1 a change of user makes a process traceable again. */
+  if (e == 0)
+    e = sys (prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
   return e ? child_fail (c, PYC_STEP_USER, e, plan_text (c->start->plan, c->process->user)) : 0;
 }
 
@@ -111,7 +116,7 @@ workdir_enter (struct child *c, const char *path, bool last)
     {
       e = sys (getcwd, where, sizeof where);
       /* getcwd(2): a directory outside the root does not begin with a slash. */
-      e = e > 0 && where[0] == '/' ? 0 : e == -ERANGE ? 0 : -EXDEV;
+      e = e > 0 && where[0] == '/' ? 0 : e < 0 ? e : -EXDEV;
     }
   return e ? child_fail (c, PYC_STEP_WORKDIR, e, path) : 0;
 }
@@ -237,25 +242,38 @@ become (struct child *c, const struct pyc_process *p)
     return child_fail (c, PYC_STEP_USER, e, plan_text (plan, p->user));
   memcpy (home, "HOME=", 6);
   text_copy (home + 5, sizeof home - 5, identity.home);
-  stdio_own (&identity);
+  stdio_own (c->start, &identity);
   if (workdir_enter (c, plan_text (plan, p->workdir), false))
     return -1;
   if (p->flags & PYC_PLAN_NO_NEW_PRIVS)
     sys (prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  else if (filter_install (c, p))
+  else if (!c->confined && filter_install (c, p))
     return -1;
   if (bounding_drop (c, p->bounding) || identity_set (c, &identity)
       || capabilities_set (c, identity.uid ? 0 : p->capabilities))
     return -1;
-  if (p->flags & PYC_PLAN_NO_NEW_PRIVS && filter_install (c, p))
+  if (p->flags & PYC_PLAN_NO_NEW_PRIVS && !c->confined && filter_install (c, p))
     return -1;
   if (workdir_enter (c, plan_text (plan, p->workdir), true))
     return -1;
   sys (rt_sigaction, SIGPIPE, &plain, 0, 8);
   sys (rt_sigaction, SIGCHLD, &plain, 0, 8);
+  /* Our init takes its signals by waiting for them: none may come before it does. */
+  none = init ? ~0ull : 0;
   sys (rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
   sys (umask, 022);
   return command_execute (c, init ? 3 : -1);
+}
+
+/* The root that setns(2) gave must be the container's own. */
+static long
+root_is (int root)
+{
+  struct stat mine, theirs;
+  long e = sys (newfstatat, AT_FDCWD, "/", &mine, 0);
+  if (e == 0)
+    e = sys (newfstatat, root, "", &theirs, AT_EMPTY_PATH);
+  return e ? e : mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino ? 0 : -EXDEV;
 }
 
 static int
@@ -269,6 +287,8 @@ exec_enter (struct child *c)
     if (op->code == PYC_OP_CGROUP_JOIN && cgroup_join (c, op))
       return -1;
   e = sys (setns, c->init_pidfd, c->namespaces);
+  if (e == 0)
+    e = root_is (c->root);
   return e ? child_fail (c, PYC_STEP_NAMESPACE, e, "setns") : 0;
 }
 
@@ -388,24 +408,25 @@ reaper_wait (long command, int proc)
 }
 
 /* Runs in a process that shares no memory; `report` is closed by the command's execve, or tells of a failure. */
-static void
+static _Noreturn void
 exec_apart (struct child *c, bool reaper)
 {
-  struct clone_args args = { .exit_signal = SIGCHLD };
+  const struct pyc_process *p = c->process;
   uint64_t all = ~0ull;
   long proc, pid;
 
-  if (exec_enter (c) == 0 && !reaper)
-    become (c, c->process);
+  if ((c->confined || exec_enter (c) == 0) && !reaper)
+    become (c, p);
   if (!c->start->failure.error && reaper)
     {
       proc = sys (openat, AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
       sys (prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
       sys (rt_sigprocmask, 2, &all, 0, 8);
-      pid = sys (clone3, &args, sizeof args);
+      /* clone, not clone3, which the container's filter may answer with ENOSYS. */
+      pid = sys (clone, SIGCHLD, 0, 0, 0, 0);
       if (pid == 0)
         {
-          become (c, c->process);
+          become (c, p);
           sys (write, c->report, &c->start->failure, sizeof c->start->failure);
           leave (127);
         }
@@ -413,15 +434,92 @@ exec_apart (struct child *c, bool reaper)
       for (int i = 0; i < 3; i++)
         sys (close, i);
       sys (close_range, 4, ~0u, 0);
+      /* It lives among the container's processes, with no more than they have; killing them is what it is for. */
+      bounding_drop (c, p->bounding);
+      capabilities_set (c, p->capabilities | 1ull << CAP_KILL);
       reaper_wait (pid, 3);
     }
   sys (write, c->report, &c->start->failure, sizeof c->start->failure);
   leave (127);
 }
 
+/* Closes all descriptors but standard streams and those that an exec still needs. */
+static void
+descriptors_close (struct child *c)
+{
+  const struct start *s = c->start;
+  int keep[] = { s->slave, s->stdio[0], s->stdio[1], s->stdio[2], launcher.null, launcher.program, c->report };
+  unsigned from = 3;
+  for (;;)
+    {
+      unsigned next = ~0u;
+      for (usize i = 0; i < sizeof keep / sizeof *keep; i++)
+        if (keep[i] >= (int)from && (unsigned)keep[i] < next)
+          next = (unsigned)keep[i];
+      if (next > from)
+        sys (close_range, from, next == ~0u ? next : next - 1, 0);
+      if (next == ~0u)
+        return;
+      from = next + 1;
+    }
+}
+
+/* Where the container may trace, what it can see of an exec must be worth no more than the container itself: this
+   process, which it can't see, enters all else first, lets go of the descriptors and takes filter and capabilities; its
+   child (the supervisor's, by CLONE_PARENT) is then born among the container's processes. What the change of user needs
+   is kept till then. */
+static _Noreturn void
+exec_hidden (struct child *c, bool reaper)
+{
+  const struct pyc_process *p = c->process;
+  uint64_t change = 1ull << CAP_SETUID | 1ull << CAP_SETGID | 1ull << CAP_SETPCAP;
+  int born = -1;
+
+  c->namespaces |= CLONE_NEWPID;
+  if (exec_enter (c) == 0)
+    {
+      descriptors_close (c);
+      if (p->flags & PYC_PLAN_NO_NEW_PRIVS)
+        sys (prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+      c->confined = true;
+      if (!filter_install (c, p) && !bounding_drop (c, p->bounding)
+          && !capabilities_set (c, p->capabilities | change | (reaper ? 1ull << CAP_KILL : 0)))
+        {
+          long pid = sys (clone, CLONE_PARENT, 0, 0, 0, 0);
+          if (pid == 0)
+            exec_apart (c, reaper);
+          born = (int)pid;
+          if (pid < 0)
+            child_fail (c, PYC_STEP_CLONE, pid, "clone");
+        }
+    }
+  sys (write, c->report, &born, sizeof born);
+  if (born < 0)
+    sys (write, c->report, &c->start->failure, sizeof c->start->failure);
+  leave (127);
+}
+
+/* Reads what a hidden one tells first: the pid of the process that it left. Takes its place by it. */
+static long
+hidden_born (int from, long pid, int *pidfd)
+{
+  siginfo_t info;
+  int born = -1;
+  long n;
+  do
+    n = sys (read, from, &born, sizeof born);
+  while (n == -EINTR);
+  if (n != sizeof born || born < 0)
+    return pid;
+  sys (waitid, 3 /* P_PIDFD */, *pidfd, &info, 4 /* WEXITED */, 0);
+  sys (close, *pidfd);
+  *pidfd = (int)sys (pidfd_open, born, 0);
+  return born;
+}
+
 /* `report` stands high, out of the way of stdio. */
 static long
-clone_apart (struct clone_args *args, struct child *c, bool reaper)
+clone_apart (struct clone_args *args, struct child *c, bool reaper, bool hidden)
 {
   int ends[2];
   long n;
@@ -435,9 +533,13 @@ clone_apart (struct clone_args *args, struct child *c, bool reaper)
     {
       c->report = (int)sys (fcntl, ends[1], F_DUPFD_CLOEXEC, 64);
       sys (close, ends[1]);
+      if (hidden)
+        exec_hidden (c, reaper);
       exec_apart (c, reaper);
     }
   sys (close, ends[1]);
+  if (pid > 0 && hidden)
+    pid = hidden_born (ends[0], pid, (int *)(uintptr_t)args->pidfd);
   if (pid > 0)
     {
       do
@@ -453,11 +555,13 @@ clone_apart (struct clone_args *args, struct child *c, bool reaper)
 int
 start_exec (struct start *s, const struct pyc_process *process, int init_pidfd, uint64_t namespaces, int cgroup)
 {
-  struct child c = { .start = s, .process = process, .init_pidfd = init_pidfd, .namespaces = namespaces, .plan_flags = s->plan->head->flags };
+  struct child c = { .start = s, .process = process, .root = s->overlay, .init_pidfd = init_pidfd, .namespaces = namespaces, .plan_flags = s->plan->head->flags };
   int pidfd = -1;
   bool enters = !(s->plan->head->flags & PYC_PLAN_HOST_PID);
   /* Who may trace inside the container must not reach this process's memory through a child that shares it. */
-  bool shared = !(s->plan->head->flags & PYC_PLAN_TRACEABLE) && cgroup >= 0;
+  bool traceable = (s->plan->head->flags & PYC_PLAN_TRACEABLE) != 0;
+  bool shared = !traceable && cgroup >= 0;
+  bool hidden = traceable && enters;
   struct clone_args args = {
     .flags = CLONE_PIDFD | CLONE_VFORK | CLONE_VM,
     .pidfd = (uint64_t)(uintptr_t)&pidfd,
@@ -473,6 +577,7 @@ start_exec (struct start *s, const struct pyc_process *process, int init_pidfd, 
       args.flags |= CLONE_INTO_CGROUP;
       args.cgroup = (uint64_t)cgroup;
     }
+  enters = enters && !hidden;
   pid = sys (getpid);
   self = sys (pidfd_open, pid, 0);
   e = enters ? sys (setns, init_pidfd, CLONE_NEWPID) : 0;
@@ -481,7 +586,7 @@ start_exec (struct start *s, const struct pyc_process *process, int init_pidfd, 
       sys (close, self);
       return fail (&s->failure, PYC_STEP_NAMESPACE, e, "pid namespace");
     }
-  pid = shared ? clone_call (&args, exec_main, &c) : clone_apart (&args, &c, cgroup < 0);
+  pid = shared ? clone_call (&args, exec_main, &c) : clone_apart (&args, &c, cgroup < 0, hidden);
   if (enters)
     sys (setns, self, CLONE_NEWPID);
   sys (close, self);

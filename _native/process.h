@@ -22,6 +22,8 @@ struct child
   uint64_t plan_flags;
   /* Where a child that shares no memory tells of its failure; moved to 4. */
   int report;
+  /* The filter is installed already. */
+  bool confined;
 };
 
 const struct pyc_op *ops_begin (const struct plan *p);

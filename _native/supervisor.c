@@ -415,13 +415,16 @@ heeds (int number)
   char text[4096];
   long fd = root_open (sv.start.overlay, "proc/1/status", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
   long n = fd < 0 ? fd : sys (read, fd, text, sizeof text - 1);
-  bool known = false;
+  /* These do nothing by default (signal(7)). */
+  bool known = number == SIGCHLD || number == SIGCONT || number == SIGURG || number == SIGWINCH;
 
   if (fd >= 0)
     sys (close, fd);
   text[n > 0 ? n : 0] = 0;
+  if (known)
+    return true;
   for (const char *at = text; *at; at++)
-    if ((at == text || at[-1] == '\n') && (text_starts (at, "SigCgt:\t") || text_starts (at, "SigBlk:\t")))
+    if ((at == text || at[-1] == '\n') && (text_starts (at, "SigCgt:\t") || text_starts (at, "SigBlk:\t") || text_starts (at, "SigIgn:\t")))
       {
         /* Sixteen hexadecimal digits, the last for signals 1 to 4. */
         const char *digit = at + 8 + 15 - (number - 1) / 4;
@@ -591,11 +594,11 @@ supervise (int conn, struct message *m, int netns)
     if (((const struct pyc_op *)(sv.plan.base + sv.plan.head->ops))[i].code == PYC_OP_CGROUP
         && ((const struct pyc_op *)(sv.plan.base + sv.plan.head->ops))[i].x)
       sv.has_memory_limit = true;
+  /* The record's next number tells that this start has begun. */
+  record_write ();
   if (container_start ())
     begin_failed (conn);
   if (sv.start.netns >= 0)
-  /* The record's next number tells that this start has begun. */
-  record_write ();
     sys (close, sv.start.netns);
   sv.start.netns = -1;
   if (sv.owner >= 0)

@@ -196,6 +196,11 @@ class NativeBackend(Backend):
     def attach(self, ref: str, *, stdin: bool = True, logs: bool = False) -> Attachment:
         """Attach to a container's streams."""
         id, log = self._containers.open_log(ref)
+        try:
+            self._containers.check_attachable(id)
+        except BaseException:
+            os.close(log)
+            raise
         start = 0 if logs else os.fstat(log).st_size
         follower = Follower(self._containers, id)
         self._containers.keep_log(id, log)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
+import struct
 import time
 from contextlib import suppress
 from functools import lru_cache
 
 from attrs import frozen
 
+from pycontainers.errors import InvalidSpec
 from pycontainers.errors import StoreError
 
 ROOT = "/sys/fs/cgroup"
 #: All of ours lie below one cgroup of this name in each hierarchy.
 PARENT = "pycontainers"
-#: The devices cgroup below it that containers without devices of their own share, and what it allows: Docker's list.
+#: The devices cgroup below it that containers without devices of their own share, and what it allows: Docker's list, but
+#: for the host's console (c 5:1), which a container has no use for: its own /dev/console is a terminal of its own.
 DEFAULT = "default"
 DEVICE_RULES = ("c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
                  "c 5:2 rwm", "c 136:* rwm")
@@ -173,6 +177,40 @@ def _allow_devices(path: str) -> None:
                 file.write(rule)
 
 
+_DEVICE_RULE = re.compile(r"([abc])(?: (\*|\d+):(\*|\d+) ([rwm]+))?")
+
+
+@lru_cache(maxsize=64)
+def device_program(rules: tuple[str, ...]) -> bytes:
+    """Return the eBPF program that allows what the rules allow, and nothing else: version 2's form of `devices.allow`.
+
+    A program gets struct bpf_cgroup_dev_ctx: kind and access in one word, major and minor number (linux/bpf.h). Raises
+    `InvalidSpec` for what is no rule.
+    """
+    code: list[tuple[int, int, int, int, int]] = [
+        (0x61, 2, 1, 0, 0), (0xBF, 3, 2, 0, 0), (0x57, 3, 0, 0, 0xFFFF), (0x77, 2, 0, 0, 16),  # r2: access, r3: kind
+        (0x61, 4, 1, 4, 0), (0x61, 5, 1, 8, 0)]  # r4: major, r5: minor
+    for rule in rules:
+        found = _DEVICE_RULE.fullmatch(rule)
+        if found is None or found[1] != "a" and found[4] is None:
+            raise InvalidSpec(f"device_cgroup_rules: {rule!r} is no rule; write as in \"c 1:3 rwm\"")
+        tests: list[list[tuple[int, int, int, int]]] = []
+        if found[1] != "a":
+            tests.append([(0x55, 3, 0, 1 if found[1] == "b" else 2)])
+        refused = 7 & ~sum(bit for bit, letter in ((1, "m"), (2, "r"), (4, "w")) if letter in (found[4] or "rwm"))
+        if refused:
+            tests.append([(0xBF, 1, 2, 0), (0x57, 1, 0, refused), (0x55, 1, 0, 0)])
+        tests += [[(0x55, register, 0, int(text))] for register, text in ((4, found[2] or "*"), (5, found[3] or "*")) if text != "*"]
+        steps = [step for test in tests for step in test]
+        for at, (operation, target, source, value) in enumerate(steps):
+            # A test that fails jumps to the next rule: over the rest of this one, and over its two last instructions.
+            code.append((operation, target, source, len(steps) - at + 1 if operation == 0x55 else 0, value))
+        code += [(0xB7, 0, 0, 0, 1), (0x95, 0, 0, 0, 0)]
+    code += [(0xB7, 0, 0, 0, 0), (0x95, 0, 0, 0, 0)]
+    return b"".join(struct.pack("=BBhi", operation, source << 4 | target, jump, value)
+                    for operation, target, source, jump, value in code)
+
+
 def path_of(name: str, controller: str) -> str:
     """Return the directory of a container's cgroup with that controller, "" for none."""
     here = layout()
@@ -184,6 +222,12 @@ def renew() -> Layout:
     """Make our parent cgroups again that another launcher's end may have taken away; returns the layout."""
     layout.cache_clear()
     return layout()
+
+
+def thaw(path: str) -> None:
+    """Let a container's frozen processes go on (v1's freezer keeps them from dying, too). Idempotent."""
+    with suppress(OSError), open(f"{path}/freezer.state", "w") as file:
+        file.write("THAWED")
 
 
 def remove(path: str) -> None:
@@ -222,9 +266,3 @@ def _kill_all(path: str) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-def thaw(path: str) -> None:
-    """Let a container's frozen processes go on (v1's freezer keeps them from dying, too). Idempotent."""
-    with suppress(OSError), open(f"{path}/freezer.state", "w") as file:
-        file.write("THAWED")
-
-

@@ -259,7 +259,7 @@ class Inside:
         except NotADirectoryError:
             raise NotFound(f"Could not find the file {path} in container {ref}: a part of it is no directory") from None
         whole = os.path.normpath(inner) == "/"
-        name = "" if whole or inner.rstrip("/").endswith("/.") else status.name
+        name = "" if whole else "." if inner.rstrip("/").endswith("/.") else status.name
         root, second, fds = self._root(id)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         payload_flags = (_PACK_ONE_MOUNT if whole else 0) | (_PACK_FOLLOW if inner.endswith(("/", "/.")) else 0)

@@ -510,8 +510,10 @@ class Trees:
         """Begin a job that writes into a descriptor; its answer comes over the connection at its end."""
         answer, connection = self._send(kind, a, b, 0, texts, second, fds, 0.0)
         if answer is not None:
+            # What it wrote fits into the pipe: it has ended already.
             connection.close()
-            raise JobFailed(answer).translated("reading")
+            if answer.kind == C.PYC_REPLY_FAILED:
+                raise JobFailed(answer).translated("reading")
         return connection
 
     def _send(self, kind: int, a: int, b: int, c: int, texts: Sequence[str], second: str, fds: Sequence[int],

@@ -72,6 +72,12 @@ class PlanBuilder:
             self._texts += text.encode("utf-8", "surrogateescape") + b"\0"
         return at
 
+    def data(self, data: bytes) -> int:
+        """Enter bytes, whose length the op must tell; returns their place."""
+        at = len(self._texts) + 1
+        self._texts += data + b"\0"
+        return at
+
     def list(self, items: Iterable[str], prefix: str = "") -> int:
         """Enter a list of texts, each behind `prefix`; returns its place, 0 for an empty one."""
         joined = "\0".join([prefix + item for item in items])

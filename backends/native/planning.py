@@ -45,6 +45,12 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC, _NEWPID, _NEWNET = 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
+#: MS_PRIVATE, MS_SLAVE and MS_SHARED, always of the whole tree.
+_PROPAGATION = {"": 1 << 18, "private": 1 << 18, "rprivate": 1 << 18, "slave": 1 << 19, "rslave": 1 << 19,
+                "shared": 1 << 20, "rshared": 1 << 20}
+#: What a container's own namespaces hold of /proc/sys (runc, libcontainer/configs/validate).
+_IPC_SYSCTLS = frozenset("kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax kernel.shmmni "
+                         "kernel.shm_rmid_forced".split())
 _SHM_SIZE = 64 * 1024**2
 _UNLIMITED = (1 << 64) - 1
 _LIMITS = {name[7:].lower(): number for name, number in vars(resource).items() if name.startswith("RLIMIT_")}
@@ -217,6 +223,8 @@ class _Planner:
         joins = []
         wanted = {*cgroups.BASIC, *(controller for controller, *_ in writes)}
         own_devices = bool(spec.privileged or spec.devices or spec.device_cgroup_rules)
+        rules = (*cgroups.DEVICE_RULES, *self._device_rules(), *spec.device_cgroup_rules) if not spec.privileged else ()
+        program = cgroups.device_program(rules)
         wanted.add("devices")
         for slot, hierarchy in enumerate(self.layout.hierarchies):
             if not hierarchy.unified and not wanted & set(hierarchy.controllers):
@@ -240,8 +248,9 @@ class _Planner:
                 file, value = unified_file(file, value)
             b.op(C.PYC_OP_CGROUP_WRITE, C.PYC_OP_OPTIONAL if optional else 0, slot=slot, a=b.text(file), b=b.text(value))
         slot = self.layout.slot("devices")
-        if own_devices and not spec.privileged and slot >= 0 and not self.layout.hierarchies[slot].unified:
-            rules = [*cgroups.DEVICE_RULES, *self.spec.device_cgroup_rules, *self._device_rules()]
+        if slot < 0 and rules and self.layout.unified >= 0 and not self.context.rootless:
+            b.op(C.PYC_OP_DEVICE_FILTER, slot=self.layout.unified, a=b.data(program), x=len(program))
+        elif own_devices and rules and slot >= 0:
             b.op(C.PYC_OP_CGROUP_WRITE, slot=slot, a=b.text("devices.deny"), b=b.text("a"))
             for rule in rules:
                 b.op(C.PYC_OP_CGROUP_WRITE, slot=slot, a=b.text("devices.allow"), b=b.text(rule))
@@ -290,13 +299,17 @@ class _Planner:
         for path, slot in self._host_binds:
             b.op(C.PYC_OP_BIND, slot=slot, b=b.text(path), x=_RDONLY)
 
-    def attach(self, path: str, *, is_file: bool = False, create: bool = False, recursive: bool = True) -> int:
-        """Ask for a path of the host's; returns its slot."""
+    def attach(self, path: str, *, is_file: bool = False, create: bool = False, recursive: bool = True,
+               propagation: str = "") -> int:
+        """Ask for a path of the host's; returns its slot. Mounts below it stay on their side unless `propagation` says so."""
         slot = len(self.sources)
         if slot >= C.PYC_FDS_MAX - 8:
             raise InvalidSpec(f"volumes: more than {C.PYC_FDS_MAX - 8} binds are not possible")
         self.sources.append(Source(slot, path, create, recursive))
-        self.builder.op(C.PYC_OP_ATTACH, C.PYC_OP_IS_FILE if is_file else 0, slot=slot, a=self.builder.text(path))
+        spread = _PROPAGATION.get(propagation)
+        if spread is None:
+            raise InvalidSpec(f"volumes: propagation must be one of {', '.join(filter(None, _PROPAGATION))}: got {propagation!r}")
+        self.builder.op(C.PYC_OP_ATTACH, C.PYC_OP_IS_FILE if is_file else 0, slot=slot, a=self.builder.text(path), x=spread)
         return slot
 
     # -- the child's half -------------------------------------------------------------------------------------------------
@@ -307,6 +320,7 @@ class _Planner:
         host = C.PYC_OP_HOST_DEVICES
         b.op(C.PYC_OP_MOUNT, host if rootless else 0, a=b.text("proc"), b=b.text("/proc"), x=_NOSUID | _NODEV | _NOEXEC)
         for name, value in spec.sysctls:
+            _check_sysctl(name, spec)
             b.op(C.PYC_OP_SYSCTL, a=b.text("sys/" + name.replace(".", "/")), b=b.text(value))
         b.op(C.PYC_OP_DEVICES, host if rootless else 0)
         size = spec.shm_size if spec.shm_size else _SHM_SIZE
@@ -400,7 +414,8 @@ class _Planner:
                     is_file = False
                 except OSError as error:
                     raise InvalidSpec(f"volumes: the bind source {path!r} can't be used: {error.strerror}") from error
-                self._bound[mount] = self.attach(path, is_file=is_file, create=mount.create), is_file
+                slot = self.attach(path, is_file=is_file, create=mount.create, propagation=mount.propagation)
+                self._bound[mount] = slot, is_file
 
     def finish(self, security: _Security, joins: list[int]) -> None:
         """Mask paths, set names and limits."""
@@ -436,6 +451,20 @@ _templates: OrderedDict[object, Planned] = OrderedDict()
 _EVENT_AT = 9 * 4
 #: A supervisor's event line has room for this much.
 _EVENT_MAX = 1700
+
+
+def _guarded(spec: ContainerSpec, layout: cgroups.Layout, rootless: bool) -> bool:
+    """Tell whether device nodes that a container makes or brings along are harmless: by its cgroup, or as no user's root."""
+    return rootless or spec.privileged or layout.slot("devices") >= 0 or layout.unified >= 0
+
+
+def _capabilities(spec: ContainerSpec, layout: cgroups.Layout, rootless: bool) -> frozenset[str]:
+    capabilities = capabilities_of(spec)
+    if _guarded(spec, layout, rootless) or "MKNOD" not in capabilities:
+        return capabilities
+    if any(name.upper().removeprefix("CAP_") == "MKNOD" for name in spec.cap_add):
+        raise Unsupported("backend native lacks cap_add MKNOD here: no cgroup limits what devices a container may open")
+    return capabilities - {"MKNOD"}
 
 
 def plan_container(spec: ContainerSpec, context: Context) -> Planned:
@@ -486,7 +515,7 @@ def _plan(spec: ContainerSpec, context: Context) -> Planned:
     _refuse(spec, context)
     config = context.config
     planner = _Planner(spec, context)
-    capabilities = capabilities_of(spec)
+    capabilities = _capabilities(spec, planner.layout, context.rootless)
     security = _security(spec, capabilities, context.cache)
     joins = planner.cgroups()
     planner.attach_binds()
@@ -495,7 +524,7 @@ def _plan(spec: ContainerSpec, context: Context) -> Planned:
     b.op(C.PYC_OP_CHILD)
     for slot in joins:
         b.op(C.PYC_OP_CGROUP_JOIN, slot=slot)
-    b.op(C.PYC_OP_ROOT)
+    b.op(C.PYC_OP_ROOT, x=0 if _guarded(spec, planner.layout, context.rootless) else _NODEV)
     planner.host_places()
     planner.kernel_mounts()
     planner.files()
@@ -534,8 +563,9 @@ def _plan(spec: ContainerSpec, context: Context) -> Planned:
 
 def plan_exec(spec: ExecSpec, container: ContainerSpec, context: Context, rows: int = 0, columns: int = 0) -> bytes:
     """Return the plan of an exec in a container."""
-    capabilities = capabilities_of(evolve(container, privileged=True) if spec.privileged else container)
-    security = _security(evolve(container, privileged=True) if spec.privileged else container, capabilities, context.cache)
+    own = evolve(container, privileged=True) if spec.privileged else container
+    capabilities = _capabilities(own, cgroups.layout(), context.rootless)
+    security = _security(own, capabilities, context.cache)
     hostname = container.hostname or context.id[:12]
     merged = dict(item.split("=", 1) for item in effective_environment(container, context.config, hostname))
     if spec.tty:
@@ -557,7 +587,7 @@ def plan_exec(spec: ExecSpec, container: ContainerSpec, context: Context, rows: 
     for slot in planner.cgroups():
         builder.op(C.PYC_OP_CGROUP_JOIN, slot=slot)
     flags = _plan_flags(container, process.flags, capabilities)
-    return builder.build(PlanHead(flags=flags), process)
+    return builder.build(PlanHead(flags=flags, cgroup=context.cgroup), process)
 
 
 def limit_writes(spec: object) -> list[tuple[str, str, str, bool]]:
@@ -664,6 +694,21 @@ def _event(context: Context) -> str:
         return text.replace("\t", " ").replace("\n", " ")
     pairs = (("image", context.image), ("name", context.name), *context.labels)
     return "\t".join(f"{clean(name)}={clean(value)}" for name, value in pairs)[:_EVENT_MAX]
+
+
+def _check_sysctl(name: str, spec: ContainerSpec) -> None:
+    """Refuse a sysctl that is the whole machine's: it would outlive the container and change its neighbours."""
+    plain = name.replace("/", ".")
+    if ".." in plain or plain.startswith(".") or not plain.strip("."):
+        raise InvalidSpec(f"sysctls: {name!r} is no sysctl")
+    for own, inside, option in ((spec.ipc != "host", plain in _IPC_SYSCTLS or plain.startswith("fs.mqueue."), "ipc"),
+                                (spec.network != "host", plain.startswith("net."), "network"),
+                                (spec.uts != "host", plain == "kernel.domainname", "uts")):
+        if inside:
+            if own:
+                return
+            raise InvalidSpec(f"sysctls: {name!r} is the host's own with {option}=\"host\"")
+    raise InvalidSpec(f"sysctls: {name!r} is not in a namespace of the container's: setting it would change the host")
 
 
 def _device(path: str) -> os.stat_result:
