@@ -1,32 +1,45 @@
 /* Who a process is: /etc/passwd and /etc/group of the container, read as hostile input. */
 #include "core.h"
 
+#include <sys/stat.h>
+
+#define FILE_MAX (16 * 1024 * 1024)
+
 /* A line at a time from a small buffer; a line that is longer than the buffer is passed over. */
 struct reader
 {
   int fd;
   usize start;
   usize end;
+  usize total;
   bool skip;
   char buffer[4096];
 };
 
-/* Regular files only: a fifo must not stall a start, nor a device be read. */
+/* Regular files only, looked at before they are opened: a fifo must not stall a start, nor a device be opened or read. */
 static int
 reader_open (struct reader *r, const char *path)
 {
-  long fd = sys (openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
-  long end;
+  struct stat st;
+  long fd = sys (newfstatat, AT_FDCWD, path, &st, 0);
+  long e;
+
+  if (fd == 0 && !S_ISREG (st.st_mode))
+    fd = -EINVAL;
+  if (fd == 0)
+    fd = sys (openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
   if (fd < 0)
     return (int)fd;
-  end = sys (lseek, fd, 0, 2);
-  if (end < 0 || end > 16 * 1024 * 1024 || sys (lseek, fd, 0, 0) < 0)
+  e = sys (newfstatat, fd, "", &st, AT_EMPTY_PATH);
+  if (e == 0 && !S_ISREG (st.st_mode))
+    e = -EINVAL;
+  if (e)
     {
       sys (close, fd);
-      return end < 0 ? (int)end : -EFBIG;
+      return (int)e;
     }
   r->fd = (int)fd;
-  r->start = r->end = 0;
+  r->start = r->end = r->total = 0;
   r->skip = false;
   return 0;
 }
@@ -55,10 +68,12 @@ reader_line (struct reader *r)
           r->skip = true;
           r->end = 0;
         }
-      long n = sys (read, r->fd, r->buffer + r->end, sizeof r->buffer - 1 - r->end);
+      /* One that has no end, or grows while it is read, is read up to a limit. */
+      long n = r->total > FILE_MAX ? 0 : sys (read, r->fd, r->buffer + r->end, sizeof r->buffer - 1 - r->end);
       if (n > 0)
         {
           r->end += (usize)n;
+          r->total += (usize)n;
           continue;
         }
       if (r->end == 0 || r->skip)
