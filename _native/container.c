@@ -1,6 +1,7 @@
 /* From a plan to a running container: the supervisor's half of the ops, and the clone of the first process. */
 #include "process.h"
 
+#include <linux/bpf.h>
 #include <linux/mount.h>
 #include <linux/prctl.h>
 #include <linux/sockios.h>
@@ -81,6 +82,29 @@ cgroup_write (struct start *s, const struct pyc_op *op)
   return 0;
 }
 
+/* Version 2 has no files for devices: what a container may open is judged by a program at its cgroup. */
+static int
+device_filter (struct start *s, const struct pyc_op *op)
+{
+  union bpf_attr load = { .prog_type = BPF_PROG_TYPE_CGROUP_DEVICE };
+  union bpf_attr attach = { .attach_type = BPF_CGROUP_DEVICE, .attach_flags = BPF_F_ALLOW_MULTI };
+  long fd, e;
+
+  if (s->unified < 0 || op->x % 8 || op->x > s->plan->size - op->a)
+    return fail (&s->failure, PYC_STEP_CGROUP_WRITE, -EINVAL, "devices");
+  load.insn_cnt = (uint32_t)(op->x / 8);
+  load.insns = (uint64_t)(uintptr_t)(s->plan->base + op->a);
+  load.license = (uint64_t)(uintptr_t)"GPL";
+  fd = sys (bpf, BPF_PROG_LOAD, &load, sizeof load);
+  if (fd < 0)
+    return fail (&s->failure, PYC_STEP_CGROUP_WRITE, fd, "devices");
+  attach.target_fd = (uint32_t)s->unified;
+  attach.attach_bpf_fd = (uint32_t)fd;
+  e = sys (bpf, BPF_PROG_ATTACH, &attach, sizeof attach);
+  sys (close, fd);
+  return e ? fail (&s->failure, PYC_STEP_CGROUP_WRITE, e, "devices") : 0;
+}
+
 void
 slot_path (char *to, int slot)
 {
@@ -136,6 +160,9 @@ attach (struct start *s, const struct pyc_op *op)
     }
   e = attach_begin (s);
   slot_path (target, op->slot);
+  /* Neither the container's mounts below it go to the host, nor the host's to the container, unless that is asked for. */
+  if (e == 0)
+    e = mount_spread ((int)tree, op->x ? op->x : MS_PRIVATE);
   if (e == 0 && (op->flags & PYC_OP_IS_FILE))
     {
       e = sys (openat, AT_FDCWD, target, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
@@ -293,6 +320,9 @@ start_prepare (struct start *s)
         break;
       case PYC_OP_CGROUP_WRITE:
         e = cgroup_write (s, op);
+        break;
+      case PYC_OP_DEVICE_FILTER:
+        e = s->prepared ? 0 : device_filter (s, op);
         break;
       case PYC_OP_ATTACH:
         e = s->prepared ? 0 : attach (s, op);

@@ -147,6 +147,13 @@ mount_restrict (int mount, uint64_t attrs, bool recursive)
   return sys (mount_setattr, mount, "", AT_EMPTY_PATH | (recursive ? 0x8000 : 0), &a, sizeof a);
 }
 
+long
+mount_spread (int mount, uint64_t propagation)
+{
+  struct mount_attr a = { .propagation = propagation };
+  return sys (mount_setattr, mount, "", AT_EMPTY_PATH | 0x8000, &a, sizeof a);
+}
+
 /* Kernels before 6.7 take lower directories in one text only (a page at most), through mount(2). */
 static long
 overlay_classic (const char *lowers, const char *upper, const char *work, uint32_t flags)

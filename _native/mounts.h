@@ -15,6 +15,8 @@ long mount_new (const char *type, const char *source, const char *options, uint6
 long mount_clone (int at, const char *path, bool recursive);
 long mount_overlay (const char *lowers, const char *upper, const char *work, uint32_t flags);
 long mount_restrict (int mount, uint64_t attrs, bool recursive);
+/* Sets how mounts below it spread: MS_PRIVATE, MS_SLAVE or MS_SHARED. */
+long mount_spread (int mount, uint64_t propagation);
 /* Puts a detached mount onto the file that `target` is open on. */
 long mount_place (int mount, int target);
 

@@ -269,7 +269,8 @@ enum pyc_op_code
   PYC_OP_DOMAINNAME,
   PYC_OP_SUBROOT,
   PYC_OP_LIMIT,
-  PYC_OP_OOM_SCORE
+  PYC_OP_OOM_SCORE,
+  PYC_OP_DEVICE_FILTER
 };
 
 enum pyc_op_flag

@@ -14,19 +14,30 @@ child_fail (struct child *c, uint32_t step, long error, const char *text)
 int
 cgroup_join (struct child *c, const struct pyc_op *op)
 {
+  const struct plan *p = c->start->plan;
+  long late = -1;
+  long e = op->slot < 0 || op->slot >= launcher.cgroup_count ? -EINVAL : 0;
+
+  /* A cgroup that a running container got later, for a limit that it began without. */
+  if (e == 0 && c->start->cgroups[op->slot] < 0 && *plan_text (p, p->head->cgroup))
+    late = sys (openat, launcher.cgroups[op->slot], plan_text (p, p->head->cgroup), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   /* One thread writing "0" to `tasks` takes no lock of all thread groups; `cgroup.procs` waits 10 ms for one. */
-  long e = file_write (c->start->cgroups[op->slot], "tasks", "0");
+  if (e == 0)
+    e = file_write (late >= 0 ? (int)late : c->start->cgroups[op->slot], "tasks", "0");
+  if (late >= 0)
+    sys (close, late);
   return e ? child_fail (c, PYC_STEP_CGROUP_JOIN, e, plan_text (c->start->plan, op->a)) : 0;
 }
 
 static int
-root_mount (struct child *c)
+root_mount (struct child *c, const struct pyc_op *op)
 {
   long e = sys (move_mount, c->start->overlay, "", AT_FDCWD, "mnt", MOVE_MOUNT_F_EMPTY_PATH);
   if (e)
     return child_fail (c, PYC_STEP_ROOT, e, "mnt");
   c->root = c->start->overlay;
-  return 0;
+  e = op->x ? mount_restrict (c->root, op->x, false) : 0;
+  return e ? child_fail (c, PYC_STEP_ROOT, e, "/") : 0;
 }
 
 /* The kernel's own file systems go where they belong or nowhere: no symbolic link of the image leads them elsewhere. */
@@ -48,14 +59,17 @@ fs_mount (struct child *c, const struct pyc_op *op)
   if (at < 0)
     return child_fail (c, PYC_STEP_MOUNT, at, target);
   fd = mount_new (type, type, plan_text (c->start->plan, op->c), op->x);
-  if (fd == -EPERM && (op->flags & PYC_OP_HOST_DEVICES))
+  e = 0;
+  if (fd == -EPERM && (op->flags & PYC_OP_HOST_DEVICES) && (!proc || c->plan_flags & PYC_PLAN_HOST_PID))
     {
-      /* A user namespace may not mount sysfs for a network that it doesn't own: it gets the host's, read-only. */
+      /* A user namespace may not mount sysfs for a network that it doesn't own, nor proc for processes that it doesn't
+         own: it gets the host's, sysfs read-only. */
       fd = mount_clone (AT_FDCWD, target, true);
       if (fd >= 0)
-        mount_restrict ((int)fd, op->x, true);
+        e = mount_restrict ((int)fd, op->x, true);
     }
-  e = fd < 0 ? fd : mount_place ((int)fd, (int)at);
+  if (e == 0)
+    e = fd < 0 ? fd : mount_place ((int)fd, (int)at);
   sys (close, at);
   if (e)
     {
@@ -313,7 +327,7 @@ child_op (struct child *c, const struct pyc_op *op)
     case PYC_OP_CGROUP_JOIN:
       return cgroup_join (c, op);
     case PYC_OP_ROOT:
-      return root_mount (c);
+      return root_mount (c, op);
     case PYC_OP_MOUNT:
       return fs_mount (c, op);
     case PYC_OP_BIND:
