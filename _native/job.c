@@ -214,6 +214,59 @@ parent_open (int root, const char *path, const char **name)
   return root_open (root, *parent ? parent : "/", O_PATH | O_DIRECTORY, 0);
 }
 
+/* openat2 fails with EAGAIN when a rename anywhere passes by. */
+static long
+openat2_again (int root, const char *path, struct open_how *how)
+{
+  long fd;
+  int tries = 0;
+  do
+    fd = sys (openat2, root, path, how, sizeof *how);
+  while ((fd == -EAGAIN || fd == -EINTR) && ++tries < 1000);
+  return fd;
+}
+
+/* Opens a file of the container's. Devices are refused: this process may open any of the machine's, and a node that the
+   container made would reach them through it. Looked at before, so that none is opened, and after, since what lies there
+   may be another file by then. */
+static long
+file_open (int root, const char *path, int flags, uint32_t mode)
+{
+  struct open_how how = { .flags = (uint64_t)(unsigned)flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                          .mode = flags & O_CREAT ? mode & 07777 : 0,
+                          .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+  struct open_how look = { .flags = O_PATH | O_CLOEXEC | ((unsigned)flags & O_NOFOLLOW), .resolve = how.resolve };
+  struct stat st;
+  long fd, e;
+
+  if (flags & O_PATH)
+    {
+      how.flags = (uint64_t)(unsigned)flags | O_CLOEXEC;
+      return openat2_again (root, path, &how);
+    }
+  fd = openat2_again (root, path, &look);
+  for (int i = 0; i < 2; i++)
+    {
+      if (fd >= 0)
+        {
+          e = sys (newfstatat, fd, "", &st, AT_EMPTY_PATH);
+          if (e == 0 && (S_ISCHR (st.st_mode) || S_ISBLK (st.st_mode)))
+            e = -ENODEV;
+          if (e || i)
+            {
+              if (e)
+                sys (close, fd);
+              return e ? e : fd;
+            }
+          sys (close, fd);
+        }
+      else if (i || fd != -ENOENT)
+        return fd;
+      fd = openat2_again (root, path, &how);
+    }
+  return fd;
+}
+
 /* One call on a file. What is made lies in a directory that was opened inside the root. */
 static void
 file (int conn, const struct message *m)
@@ -226,15 +279,11 @@ file (int conn, const struct message *m)
   uint32_t mode = (uint32_t)(m->head.b >> 32);
   int flags = (int)(uint32_t)m->head.b;
   int root = job_root (conn, m, m->head.c, m->fd_count ? m->fds[0] : -1);
-  struct open_how how = { .flags = (uint64_t)flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
   long dir = 0, second = 0, e = 0;
 
   if (m->head.a == PYC_FILE_OPEN)
     {
-      how.mode = flags & O_CREAT ? mode & 07777 : 0;
-      if (flags & O_PATH)
-        how.flags = (uint64_t)flags | O_CLOEXEC;
-      e = sys (openat2, root, path, &how, sizeof how);
+      e = file_open (root, path, flags, mode);
       if (e >= 0)
         {
           reply_send (conn, &r, (int)e);
@@ -275,7 +324,7 @@ file (int conn, const struct message *m)
         e = e < 0 ? e : 0;
         break;
       case PYC_FILE_CHMOD:
-        second = root_open (root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+        second = file_open (root, path, O_RDONLY, 0);
         e = second < 0 ? second : sys (fchmod, second, mode & 07777);
         break;
       default:
