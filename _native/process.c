@@ -473,7 +473,7 @@ exec_hidden (struct child *c, bool reaper)
 {
   const struct pyc_process *p = c->process;
   uint64_t change = 1ull << CAP_SETUID | 1ull << CAP_SETGID | 1ull << CAP_SETPCAP;
-  int born = -1;
+  struct failure born = { 0 };
 
   c->namespaces |= CLONE_NEWPID;
   if (exec_enter (c) == 0)
@@ -488,28 +488,32 @@ exec_hidden (struct child *c, bool reaper)
           long pid = sys (clone, CLONE_PARENT, 0, 0, 0, 0);
           if (pid == 0)
             exec_apart (c, reaper);
-          born = (int)pid;
           if (pid < 0)
             child_fail (c, PYC_STEP_CLONE, pid, "clone");
+          born.op = (uint32_t)pid;
         }
     }
-  sys (write, c->report, &born, sizeof born);
-  if (born < 0)
-    sys (write, c->report, &c->start->failure, sizeof c->start->failure);
+  /* No error, and a pid, tells who was born; the child's own word may come before or after. */
+  sys (write, c->report, c->start->failure.error ? &c->start->failure : &born, sizeof born);
   leave (127);
 }
 
-/* Reads what a hidden one tells first: the pid of the process that it left. Takes its place by it. */
+/* Reads what the hidden one and its child tell, until both are done: the child takes its parent's place in `pidfd`. */
 static long
-hidden_born (int from, long pid, int *pidfd)
+hidden_born (int from, struct failure *failure, long pid, int *pidfd)
 {
   siginfo_t info;
-  int born = -1;
+  struct failure told;
+  long born = -1;
   long n;
-  do
-    n = sys (read, from, &born, sizeof born);
-  while (n == -EINTR);
-  if (n != sizeof born || born < 0)
+  while ((n = sys (read, from, &told, sizeof told)) == sizeof told || n == -EINTR)
+    {
+      if (n > 0 && told.error)
+        *failure = told;
+      else if (n > 0)
+        born = told.op;
+    }
+  if (born < 0)
     return pid;
   sys (waitid, 3 /* P_PIDFD */, *pidfd, &info, 4 /* WEXITED */, 0);
   sys (close, *pidfd);
@@ -539,8 +543,8 @@ clone_apart (struct clone_args *args, struct child *c, bool reaper, bool hidden)
     }
   sys (close, ends[1]);
   if (pid > 0 && hidden)
-    pid = hidden_born (ends[0], pid, (int *)(uintptr_t)args->pidfd);
-  if (pid > 0)
+    pid = hidden_born (ends[0], &c->start->failure, pid, (int *)(uintptr_t)args->pidfd);
+  else if (pid > 0)
     {
       do
         n = sys (read, ends[0], &c->start->failure, sizeof c->start->failure);
