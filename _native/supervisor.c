@@ -407,33 +407,65 @@ container_freeze (bool on)
   return 0;
 }
 
-/* Tells whether the first process lives on after a signal or does something about it. Whoever has left it at its default is
-   to die of it; but to process 1 of a namespace such a signal is never delivered (pid_namespaces(7)). */
-static bool
-heeds (int number)
+static long
+first_process_read (const char *path, char *text, usize size)
 {
-  char text[4096];
-  long fd = root_open (sv.start.overlay, "proc/1/status", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
-  long n = fd < 0 ? fd : sys (read, fd, text, sizeof text - 1);
-  /* These do nothing by default (signal(7)). */
-  bool known = number == SIGCHLD || number == SIGCONT || number == SIGURG || number == SIGWINCH;
-
+  long fd = root_open (sv.start.overlay, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+  long n = fd < 0 ? fd : sys (read, fd, text, size - 1);
   if (fd >= 0)
     sys (close, fd);
   text[n > 0 ? n : 0] = 0;
-  if (known)
-    return true;
+  return n;
+}
+
+/* Tells by /proc/1/status whether the first process has one thread, and leaves a signal at its default. */
+static bool
+at_default (int number)
+{
+  static const char *const SETS[] = { "SigCgt:\t", "SigBlk:\t", "SigIgn:\t" };
+  char text[4096];
+  bool single = false;
+
+  if (first_process_read ("proc/1/status", text, sizeof text) <= 0)
+    return false;
   for (const char *at = text; *at; at++)
-    if ((at == text || at[-1] == '\n') && (text_starts (at, "SigCgt:\t") || text_starts (at, "SigBlk:\t") || text_starts (at, "SigIgn:\t")))
-      {
-        /* Sixteen hexadecimal digits, the last for signals 1 to 4. */
-        const char *digit = at + 8 + 15 - (number - 1) / 4;
-        int value = *digit <= '9' ? *digit - '0' : *digit - 'a' + 10;
-        known = true;
-        if (value >> ((number - 1) % 4) & 1)
-          return true;
-      }
-  return !known;
+    {
+      if (at != text && at[-1] != '\n')
+        continue;
+      if (text_starts (at, "Threads:\t1\n"))
+        single = true;
+      for (int i = 0; i < 3; i++)
+        if (text_starts (at, SETS[i]))
+          {
+            /* Sixteen hexadecimal digits, the last for signals 1 to 4. */
+            const char *digit = at + 8 + 15 - (number - 1) / 4;
+            int value = *digit <= '9' ? *digit - '0' : *digit - 'a' + 10;
+            if (value >> ((number - 1) % 4) & 1)
+              return false;
+          }
+    }
+  return single;
+}
+
+/* Tells whether a signal may as well be SIGKILL: the first process has left it at its default, which is to die of it, but
+   to process 1 of a namespace such a signal is never delivered (pid_namespaces(7)). One that waits for signals
+   (sigtimedwait(2), as init programs do) shows them as not blocked meanwhile. */
+static bool
+in_vain (int number)
+{
+  char text[256];
+  const char *at = text;
+  if (number == SIGCHLD || number == SIGCONT || number == SIGURG || number == SIGWINCH || number == SIGKILL)
+    return false;
+  for (int i = 0; i < 2; i++)
+    {
+      if (!at_default (number) || first_process_read ("proc/1/syscall", text, sizeof text) <= 0)
+        return false;
+      at = text;
+      if (*at >= '0' && *at <= '9' && text_parse (&at) == __NR_rt_sigtimedwait)
+        return false;
+    }
+  return at_default (number);
 }
 
 /* The stop signal now, SIGKILL after `timeout` ns; a container that waits for its restart ends at once. */
@@ -448,7 +480,7 @@ container_stop (int number, uint64_t timeout)
       sv.over = true;
       return;
     }
-  if (timeout != UINT64_MAX && !(sv.plan.head->flags & PYC_PLAN_HOST_PID) && !heeds (number))
+  if (timeout != UINT64_MAX && !(sv.plan.head->flags & PYC_PLAN_HOST_PID) && in_vain (number))
     number = SIGKILL;
   container_signal (number);
   if (sv.paused && number != SIGKILL)
