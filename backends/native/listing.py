@@ -6,11 +6,12 @@ supervisor died without a last word.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
 import struct
+
+from pycontainers.backends.native.locks import locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,10 +104,7 @@ def _state(directory: str) -> Values | None:
     if fd >= 0:
         try:
             data = os.read(fd, _record.size)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held = True
+            held = locked(fd)
         finally:
             os.close(fd)
     if len(data) < _record.size:
