@@ -313,6 +313,8 @@ def _ulimits(value: Mapping[str, object] | Iterable[object] | None) -> tuple[Uli
         if not match:
             raise InvalidSpec(f"ulimits: {item!r} is not NAME=SOFT[:HARD]")
         soft, hard = (-1 if v == "unlimited" else int(v) for v in (match[2], match[3] or match[2]))
+        if hard != -1 and (soft == -1 or soft > hard):
+            raise InvalidSpec(f"ulimits: soft limit must be less than or equal to hard limit: {item!r}")
         result.append(Ulimit(name=match[1], soft=soft, hard=hard))
     return tuple(result)
 
@@ -349,6 +351,35 @@ def _health(value: HealthCheck | str | Iterable[str] | None) -> HealthCheck | No
     if value is None or isinstance(value, HealthCheck):
         return value
     return HealthCheck(test=("CMD-SHELL", value) if isinstance(value, str) else ("CMD", *value))
+
+
+def _check_limits(spec: ContainerSpec | ContainerUpdate) -> None:
+    """Refuse limits that no kernel takes."""
+    if spec.memory is not None and 0 < spec.memory < 6 * 1024**2:
+        raise InvalidSpec(f"Minimum memory limit allowed is 6MB: got {spec.memory} bytes")
+    if spec.memory and 0 < (spec.memory_swap or 0) < spec.memory:
+        raise InvalidSpec(f"memory_swap: minimum memoryswap limit should be larger than memory limit, as it counts both: got "
+                          f"{spec.memory_swap} bytes with a memory limit of {spec.memory}")
+    if spec.blkio_weight and not 10 <= spec.blkio_weight <= 1000:
+        raise InvalidSpec(f"blkio_weight: range of blkio weight is from 10 to 1000: got {spec.blkio_weight}")
+
+
+def _addresses(option: str) -> Callable[[Any], Any]:
+    strings = _strings(option)
+
+    def convert(value: Iterable[str] | str | None) -> Strings | None:
+        result: Strings | None = strings(value)
+        if result:
+            from ipaddress import ip_address
+
+            for item in result:
+                try:
+                    ip_address(item)
+                except ValueError:
+                    raise InvalidSpec(f"{option}: IP address is not correctly formatted: {item!r}") from None
+        return result
+
+    return convert
 
 
 @frozen(kw_only=True)
@@ -393,7 +424,7 @@ class ContainerSpec:
     ports: tuple[Port, ...] = field(default=(), converter=_ports)
     publish_all: bool = field(default=False, validator=_flag)
     extra_hosts: Pairs = field(default=(), converter=_pairs("extra_hosts"))  # type: ignore[misc]
-    dns: Strings = field(default=(), converter=_strings("dns"))  # type: ignore[misc]
+    dns: Strings = field(default=(), converter=_addresses("dns"))  # type: ignore[misc]
     dns_search: Strings = field(default=(), converter=_strings("dns_search"))  # type: ignore[misc]
     dns_options: Strings = field(default=(), converter=_strings("dns_options"))  # type: ignore[misc]
     memory: int | None = field(default=None, converter=_size("memory"))  # type: ignore[misc]
@@ -439,10 +470,13 @@ class ContainerSpec:
                 raise InvalidType(f"{option} takes a number: got {value!r}")
             if value is not None and value < 0 and option == "cpus":
                 raise InvalidSpec(f"{option} can't be negative: got {value!r}")
+        _check_limits(self)
         if self.workdir and not self.workdir.startswith("/"):
             raise InvalidSpec(f"the working directory {self.workdir!r} is invalid, it needs to be an absolute path")
-        if self.memory is not None and 0 < self.memory < 6 * 1024**2:
-            raise InvalidSpec(f"Minimum memory limit allowed is 6MB: got {self.memory} bytes")
+        if self.oom_score_adj is not None and not -1000 <= self.oom_score_adj <= 1000:
+            raise InvalidSpec(f"oom_score_adj: invalid value {self.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+        if self.shm_size is not None and self.shm_size < 0:
+            raise InvalidSpec(f"shm_size can't be negative: got {self.shm_size}")
         if self.auto_remove and self.restart.name != "no":
             raise InvalidSpec("Conflicting options: a restart policy and auto_remove (--rm)")
 
@@ -481,6 +515,10 @@ class ContainerUpdate:
     cpuset_mems: str | None = field(default=None, validator=_text)
     pids_limit: int | None = field(default=None, validator=_integer)
     blkio_weight: int | None = field(default=None, validator=_integer)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        _check_limits(self)
 
 
 @frozen(kw_only=True)

@@ -21,7 +21,6 @@ from pycontainers.backend import Event
 from pycontainers.backend import FileOp
 from pycontainers.backend import FileReply
 from pycontainers.backend import FileStat
-from pycontainers.backend import ImageRecord
 from pycontainers.backend import LogFrame
 from pycontainers.backend import Object
 from pycontainers.backend import Process
@@ -43,9 +42,9 @@ from pycontainers.backends.native.images import Images
 from pycontainers.backends.native.inside import Inside
 from pycontainers.backends.native.launcher import Gone
 from pycontainers.backends.native.launcher import Launcher
-from pycontainers.backends.native.listing import default_root
 from pycontainers.backends.native.launcher import Trees
 from pycontainers.backends.native.launcher import call
+from pycontainers.backends.native.listing import default_root
 from pycontainers.backends.native.store import Store
 from pycontainers.spec import ContainerSpec
 from pycontainers.spec import ContainerUpdate

@@ -48,7 +48,8 @@ class Layout:
     def slot(self, controller: str) -> int:
         """Return the index of the hierarchy with that controller, -1 for none."""
         for index, hierarchy in enumerate(self.hierarchies):
-            if controller in hierarchy.controllers:
+            # Version 2 calls it io.
+            if (controller if controller != "blkio" or not hierarchy.unified else "io") in hierarchy.controllers:
                 return index
         return -1
 
@@ -192,7 +193,7 @@ def device_program(rules: tuple[str, ...]) -> bytes:
         (0x61, 4, 1, 4, 0), (0x61, 5, 1, 8, 0)]  # r4: major, r5: minor
     for rule in rules:
         found = _DEVICE_RULE.fullmatch(rule)
-        if found is None or found[1] != "a" and found[4] is None:
+        if found is None or (found[1] != "a" and found[4] is None):
             raise InvalidSpec(f"device_cgroup_rules: {rule!r} is no rule; write as in \"c 1:3 rwm\"")
         tests: list[list[tuple[int, int, int, int]]] = []
         if found[1] != "a":

@@ -14,6 +14,7 @@ from pycontainers.errors import InvalidSpec
 from pycontainers.errors import InvalidState
 from pycontainers.errors import StartFailed
 from pycontainers.errors import StoreFull
+from pycontainers.errors import Unsupported
 
 _DOING = {
     C.PYC_STEP_PLAN: "reading the plan", C.PYC_STEP_FILES: "opening the files of", C.PYC_STEP_CGROUP: "making the cgroup",
@@ -50,13 +51,17 @@ def start_error(answer: Answer, name: str) -> ContainersError:
         result = CommandNotExecutable(f'exec: "{text}": {reason.lower()} in the container {name}; it must be a program for '
                                       "this machine, or a script that names its interpreter, with the mode to execute it")
     elif answer.step == C.PYC_STEP_USER and number == errno.ESRCH:
-        result = StartFailed(f"starting {name}: unable to find user {text}: no matching entry in the image's /etc/passwd or /etc/group")
+        result = StartFailed(f"starting {name}: unable to find user {text or 'root'}, or one of its groups: "
+                             "no matching entry in the image's /etc/passwd or /etc/group")
     elif answer.step == C.PYC_STEP_STATE and number in (errno.ESRCH, errno.EBUSY):
         if number == errno.EBUSY:
             return InvalidState(f"container {name} is paused, unpause the container before exec")
         return InvalidState(f"container {name} is not running")
     elif answer.step == C.PYC_STEP_BIND and number in (errno.ENOTDIR, errno.EISDIR):
         result = StartFailed(f"starting {name}: binding on {text!r}: a file and a directory can't be bound on each other")
+    elif answer.step == C.PYC_STEP_CGROUP_WRITE and number == errno.ENOENT:
+        return Unsupported(f"backend native lacks the limit {text!r} here: this kernel's cgroups have no such file; "
+                           "start without it, or see `pycontainers doctor`")
     elif answer.step == C.PYC_STEP_PLAN:
         return InvalidSpec(f"starting {name}: the plan is damaged or too large ({reason})")
     elif number in (errno.ENOSPC, errno.EDQUOT):

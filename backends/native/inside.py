@@ -27,15 +27,14 @@ from pycontainers.backend import Stats
 from pycontainers.backends.native import cgroups
 from pycontainers.backends.native import control
 from pycontainers.backends.native.containers import Containers
+from pycontainers.backends.native.launcher import UNPACK_LIMITS
 from pycontainers.backends.native.launcher import Answer
 from pycontainers.backends.native.launcher import Connection
 from pycontainers.backends.native.launcher import Gone
-from pycontainers.backends.native.launcher import UNPACK_LIMITS
 from pycontainers.backends.native.launcher import JobFailed
 from pycontainers.backends.native.launcher import Trees
 from pycontainers.errors import CorruptArchive
 from pycontainers.errors import InvalidSpec
-from pycontainers.errors import InvalidState
 from pycontainers.errors import NotFound
 from pycontainers.errors import StoreError
 from pycontainers.errors import StoreFull

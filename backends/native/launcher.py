@@ -543,7 +543,7 @@ class Trees:
 
     def remove(self, path: str) -> None:
         """Remove a tree. Idempotent."""
-        if self._launcher is not None and not self._launcher.rootless or _own(f"{self._root}/{path}"):
+        if (self._launcher is not None and not self._launcher.rootless) or _own(f"{self._root}/{path}"):
             try:
                 _remove_here(f"{self._root}/{path}")
                 return

@@ -186,7 +186,7 @@ def _security(spec: ContainerSpec, capabilities: frozenset[str], cache: str) -> 
                 raise Unsupported(f"backend native lacks security_opt {option!r}: it applies no {name} profiles")
         else:
             raise InvalidSpec(f"security_opt: unknown option {option!r}")
-    if spec.privileged and profile is None or profile == "unconfined":
+    if (spec.privileged and profile is None) or profile == "unconfined":
         program = b""
     elif profile in (None, "builtin", "default"):
         program = seccomp.compile_default(capabilities, cache=cache)
@@ -599,13 +599,17 @@ def limit_writes(spec: object) -> list[tuple[str, str, str, bool]]:
         result.append(("memory", "memory.limit_in_bytes", str(memory), False))
         # Docker: twice the memory unless told otherwise; a kernel without swap accounting lacks the file.
         total = swap if swap else memory * 2 if memory > 0 else -1
-        result.append(("memory", "memory.memsw.limit_in_bytes", str(total), True))
+        result.append(("memory", "memory.memsw.limit_in_bytes", str(total), not swap))
     if getattr(spec, "memory_reservation", None):
         result.append(("memory", "memory.soft_limit_in_bytes", str(spec.memory_reservation), False))  # type: ignore[attr-defined]
     if getattr(spec, "oom_kill_disable", False):
         result.append(("memory", "memory.oom_control", "1", False))
     cpus = getattr(spec, "cpus", None)
     if cpus:
+        count = os.cpu_count() or 1
+        if not 0.01 <= cpus <= count:
+            raise InvalidSpec(f"cpus: {cpus} is too {'few' if cpus < 1 else 'many'}: Range of CPUs is from 0.01 to {count}.00, "
+                              f"as there are only {count} CPUs available")
         result += [("cpu", "cpu.cfs_period_us", "100000", False), ("cpu", "cpu.cfs_quota_us", str(int(cpus * 100000)), False)]
     period, quota = getattr(spec, "cpu_period", None), getattr(spec, "cpu_quota", None)
     if period:
@@ -621,7 +625,7 @@ def limit_writes(spec: object) -> list[tuple[str, str, str, bool]]:
     if pids:
         result.append(("pids", "pids.max", "max" if pids < 0 else str(pids), False))
     if getattr(spec, "blkio_weight", None):
-        result.append(("blkio", "blkio.weight", str(spec.blkio_weight), True))  # type: ignore[attr-defined]
+        result.append(("blkio", "blkio.weight", str(spec.blkio_weight), False))  # type: ignore[attr-defined]
     return result
 
 
@@ -632,7 +636,7 @@ def unified_file(file: str, value: str) -> tuple[str, str]:
         # crun's and runc's conversion, from 2..262144 to 1..10000.
         return "cpu.weight", str(1 + ((int(value) - 2) * 9999) // 262142)
     if file == "cpu.cfs_quota_us":
-        return "cpu.max", f"{maximum} 100000"
+        return "cpu.max", maximum  # The period stays.
     if file == "cpu.cfs_period_us":
         return "cpu.max", f"max {value}"
     names = {"memory.limit_in_bytes": "memory.max", "memory.memsw.limit_in_bytes": "memory.swap.max",

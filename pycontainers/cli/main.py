@@ -202,7 +202,9 @@ def _call(command: Command, options: Options) -> int:
         return command.run(options) or 0
     try:
         return command.run(options) or 0
-    except ContainersError as error:
+    except BrokenPipeError:
+        raise
+    except (ContainersError, OSError) as error:
         raise Failure(f"{PROGRAM}: {reason(error)}", getattr(error, "exit_code", 125)) from error
 
 
@@ -251,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, ContainersError):
             return _say(f"Error: {reason(error)}", getattr(error, "exit_code", 1))
         if isinstance(error, OSError):
-            return _say(f"{PROGRAM}: {error}", 1)
+            return _say(f"{PROGRAM}: {reason(error)}", 1)
         return _say(f"{PROGRAM}: {type(error).__name__}: {error} (a defect; --debug shows where)", 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -181,7 +182,11 @@ def format_object(value: object, format: str, *, indent: int | None = None) -> s
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, without the number and the file name that an OSError adds."""
+    """Return what an error says; of the system's own errors, which file and what, without the number."""
+    from pycontainers.errors import ContainersError
+
+    if isinstance(error, OSError) and not isinstance(error, ContainersError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(getattr(error, "strerror", None) or error)
 
 
