@@ -113,7 +113,9 @@ client_drop (int i)
   /* Nobody waits for this run any more. */
   if (clients[i].flags & CLIENT_WAITS_EXIT)
     container_destroy ();
+  struct epoll_event none;
   exec_client_gone (i);
+  sys (epoll_ctl, sv.epoll, EPOLL_CTL_DEL, clients[i].fd, &none);
   sys (close, clients[i].fd);
   clients[i].flags = 0;
   while (client_top && !(clients[client_top - 1].flags & CLIENT_USED))

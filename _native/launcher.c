@@ -337,6 +337,34 @@ is_job (uint32_t kind)
   return kind >= PYC_REQ_UNPACK && kind <= PYC_REQ_SYNC;
 }
 
+/* A clone keeps what is its own alone: another client's connection would not end with its closing. */
+static void
+others_close (int conn, const struct message *m, int netns)
+{
+  int keep[PYC_FDS_MAX + PYC_CGROUPS_MAX + 16] = { 0, 1, 2, launcher.program, launcher.null, conn, netns, m->owner };
+  int count = 8;
+  int low = 0;
+
+  for (int i = 0; i < 3; i++)
+    keep[count++] = m->stdio[i];
+  for (int i = 0; i < launcher.cgroup_count; i++)
+    keep[count++] = launcher.cgroups[i];
+  for (int i = 0; i < m->fd_count; i++)
+    keep[count++] = m->fds[i];
+  for (;;)
+    {
+      int next = -1;
+      for (int i = 0; i < count; i++)
+        if (keep[i] >= low && (next < 0 || keep[i] < next))
+          next = keep[i];
+      if (next != low)
+        sys (close_range, low, next < 0 ? ~0u : (unsigned)next - 1, 0);
+      if (next < 0)
+        return;
+      low = next + 1;
+    }
+}
+
 /* The clone's process 1 is the supervisor: when it dies, whatever way, the kernel kills all that it started. */
 static void
 supervisor_begin (int conn, struct message *m)
@@ -348,10 +376,7 @@ supervisor_begin (int conn, struct message *m)
 
   if (pid == 0)
     {
-      for (int i = 0; i < pool_count; i++)
-        sys (close, pool[i]);
-      sys (close, listener);
-      sys (close, lock_fd);
+      others_close (conn, m, netns);
       supervise (conn, m, netns);
     }
   if (netns >= 0)
@@ -371,8 +396,7 @@ job_begin (int conn, struct message *m)
   struct failure f = { 0 };
   if (pid == 0)
     {
-      sys (close, listener);
-      sys (close, lock_fd);
+      others_close (conn, m, -1);
       title_set ("pycontainers-job", "");
       job_main (conn, m);
     }
