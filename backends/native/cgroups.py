@@ -54,6 +54,11 @@ class Layout:
         return -1
 
     @property
+    def text(self) -> str:
+        """The hierarchies as a text, equal where they are."""
+        return ";".join(f"{h.unified}:{','.join(h.controllers)}" for h in self.hierarchies)
+
+    @property
     def unified(self) -> int:
         """The index of the v2 hierarchy, -1 for none."""
         for index, hierarchy in enumerate(self.hierarchies):
@@ -150,7 +155,9 @@ def layout() -> Layout:
         version = "2"
     elif any(not h.unified for h in found):
         version = "1"
-    return Layout(tuple(found), version)
+    # In one order whatever the mounts' is, and each once however often it is mounted.
+    unique = {(h.unified, h.controllers): h for h in reversed(found)}
+    return Layout(tuple(unique[key] for key in sorted(unique)), version)
 
 
 def inherit(parent: str, child: str) -> None:

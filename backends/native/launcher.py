@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -80,43 +81,52 @@ class Lost(Gone):
 class Connection:
     """A connection to a supervisor or job. Owned by one thread at a time; `close` may come from any."""
 
-    __slots__ = ("_lock", "sock")
+    __slots__ = ("_closed", "_lock", "_pid", "_sock", "_users")
 
     def __init__(self, sock: int) -> None:
         """Take over the socket."""
-        self.sock = sock
+        self._sock = sock
         self._lock = threading.Lock()
+        self._users = 0
+        self._closed = sock < 0
+        self._pid = os.getpid()
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when an answer is there."""
-        return self.sock
+        """Return the descriptor, readable when an answer is there; -1 once it is closed."""
+        return -1 if self._closed else self._sock
+
+    def _use(self) -> int:
+        with self._lock:
+            if self._closed:
+                raise Gone("closed")
+            self._users += 1
+            return self._sock
+
+    def _used(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._closed and not self._users:
+                os.close(self._sock)
 
     def send(self, kind: int, flags: int = 0, *, a: int = 0, b: int = 0, c: int = 0, payload: bytes = b"",
              fds: Sequence[int] = ()) -> None:
         """Send one request. Raises `Gone`."""
-        with prepared(kind, flags, a, b, c, payload, 0, 0, fds) as (message, numbers):
-            error = C.pyc_send(self.sock, message, len(message), numbers, len(numbers))
+        sock = self._use()
+        try:
+            with prepared(kind, flags, a, b, c, payload, 0, 0, fds) as (message, numbers):
+                error = C.pyc_send(sock, message, len(message), numbers, len(numbers))
+        finally:
+            self._used()
         if error:
             raise Gone(os.strerror(-error))
 
     def receive(self, timeout: float | None = None) -> Answer | None:
-        """Return the next answer, None when `timeout` seconds passed. Raises `Gone` at the end."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            left = -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1000 + 0.999))
-            reply = ffi.new("char[]", _CAPACITY)
-            fds = ffi.new("int[4]")
-            count = ffi.new("int *")
-            n = C.pyc_receive(self.sock, reply, _CAPACITY, fds, count, left)
-            if n == -errno.EINTR:
-                continue
-            if n == -errno.ETIMEDOUT:
-                return None
-            if n == 0:
-                raise Lost("it ended")
-            if n < 0:
-                raise Gone(os.strerror(-n))
-            return Answer(ffi.buffer(reply, n)[:], list(fds[0:count[0]]))
+        """Return the next answer, None when `timeout` seconds passed. Raises `Gone` at the end, or when it is closed."""
+        sock = self._use()
+        try:
+            return _receive(sock, timeout)
+        finally:
+            self._used()
 
     def ask(self, kind: int, flags: int = 0, **rest: object) -> Answer:
         """Send one request and return its answer. Raises `Gone`."""
@@ -126,11 +136,38 @@ class Connection:
         return answer
 
     def close(self) -> None:
-        """Close the connection. Idempotent."""
+        """Close the connection, and have a thread return that waits on it. Idempotent.
+
+        The descriptor itself is closed by whoever uses it last: its number is no other's until then.
+        """
         with self._lock:
-            sock, self.sock = self.sock, -1
-        if sock >= 0:
-            os.close(sock)
+            if self._closed:
+                return
+            self._closed = True
+            if not self._users:
+                os.close(self._sock)
+            elif self._pid == os.getpid():
+                with socket.socket(fileno=os.dup(self._sock)) as copy, suppress(OSError):
+                    copy.shutdown(socket.SHUT_RDWR)
+
+
+def _receive(sock: int, timeout: float | None) -> Answer | None:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1000 + 0.999))
+        reply = ffi.new("char[]", _CAPACITY)
+        fds = ffi.new("int[4]")
+        count = ffi.new("int *")
+        n = C.pyc_receive(sock, reply, _CAPACITY, fds, count, left)
+        if n == -errno.EINTR:
+            continue
+        if n == -errno.ETIMEDOUT:
+            return None
+        if n == 0:
+            raise Lost("it ended")
+        if n < 0:
+            raise Gone(os.strerror(-n))
+        return Answer(ffi.buffer(reply, n)[:], list(fds[0:count[0]]))
 
 
 class prepared:
@@ -329,7 +366,7 @@ class Launcher:
         return fd
 
     def _key(self, full: bool) -> str:
-        """A launcher serves callers of the same namespaces; with `full` it keeps all capabilities."""
+        """A launcher serves callers of the same namespaces and cgroups; with `full` it keeps all capabilities."""
         pid, names = self._pid_names
         if pid != os.getpid():
             found = []
@@ -338,7 +375,7 @@ class Launcher:
                     found.append(str(os.stat(f"/proc/self/ns/{name}").st_ino))
                 except OSError:
                     found.append("")
-            names = ":".join(found)
+            names = ":".join([*found, cgroups.layout().text])
             self._pid_names = (os.getpid(), names)
         net = os.stat("/proc/thread-self/ns/net").st_ino
         digest = sha256(f"{names}:{net}:{os.geteuid()}".encode()).hexdigest()[:12]
