@@ -448,7 +448,7 @@ static void
 descriptors_close (struct child *c)
 {
   const struct start *s = c->start;
-  int keep[] = { s->slave, s->stdio[0], s->stdio[1], s->stdio[2], launcher.null, launcher.program, c->report };
+  int keep[] = { s->slave, s->stdio[0], s->stdio[1], s->stdio[2], launcher.null, c->report };
   unsigned from = 3;
   for (;;)
     {

@@ -171,6 +171,7 @@ class _Security:
 def _security(spec: ContainerSpec, capabilities: frozenset[str], cache: str) -> _Security:
     profile: str | None = None
     no_new = False
+    full_names = frozenset(f"CAP_{name}" for name in capabilities)
     masked, read_only = (MASKED, READ_ONLY) if not spec.privileged else ((), ())
     for option in spec.security_opt:
         name, _, value = option.replace(":", "=", 1).partition("=") if "=" not in option else option.partition("=")
@@ -189,7 +190,7 @@ def _security(spec: ContainerSpec, capabilities: frozenset[str], cache: str) -> 
     if (spec.privileged and profile is None) or profile == "unconfined":
         program = b""
     elif profile in (None, "builtin", "default"):
-        program = seccomp.compile_default(capabilities, cache=cache)
+        program = seccomp.compile_default(full_names, cache=cache)
     else:
         text = profile
         if not text.lstrip().startswith("{"):
@@ -198,7 +199,7 @@ def _security(spec: ContainerSpec, capabilities: frozenset[str], cache: str) -> 
                     text = file.read()
             except OSError as error:
                 raise InvalidSpec(f"security_opt: reading the seccomp profile {profile!r}: {error.strerror}") from error
-        program = seccomp.compile_profile(text, capabilities, cache=cache)
+        program = seccomp.compile_profile(text, full_names, cache=cache)
     return _Security(program, no_new, masked, read_only)
 
 
