@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -67,23 +66,7 @@ class Watch:
         """End it; wakes a thread inside `next`. Idempotent."""
         self._closed = True
         if self._connection is not None:
-            shut(self._connection)
             self._connection.close()
-
-
-def shut(connection: Connection) -> None:
-    """Wake whoever waits on a connection: they see its end."""
-    if connection.sock < 0:
-        return
-    try:
-        copy = socket.socket(fileno=os.dup(connection.sock))
-    except OSError:
-        return
-    with copy:
-        try:
-            copy.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 def pid_of(pidfd: int) -> int:

@@ -387,7 +387,7 @@ class _ArchiveStream(io.RawIOBase):
 
     def readinto(self, buffer: object) -> int:
         n = os.readv(self._fd, [buffer])  # type: ignore[list-item]
-        if n == 0 and self._connection.sock >= 0:
+        if n == 0 and self._connection.fileno() >= 0:
             try:
                 answer = self._connection.receive()
             except Gone:
