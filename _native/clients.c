@@ -175,7 +175,7 @@ socket_give (int conn, const struct message *m)
   struct clone_args args = {
     .flags = CLONE_VM | CLONE_VFORK | CLONE_FILES,
     .exit_signal = SIGCHLD,
-    .stack = (uint64_t)(uintptr_t)child_stack,
+    .stack = (uint64_t)(uintptr_t)scratch.stack,
     .stack_size = STACK_SIZE,
   };
   long pid;

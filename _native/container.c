@@ -9,7 +9,13 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
-char child_stack[STACK_SIZE] __attribute__ ((aligned (16)));
+struct scratch scratch __attribute__ ((aligned (4096)));
+
+void
+scratch_shed (void)
+{
+  sys (madvise, &scratch, sizeof scratch & ~4095ul, 4 /* MADV_DONTNEED */);
+}
 
 const struct pyc_op *
 ops_begin (const struct plan *p)
@@ -500,8 +506,8 @@ start_launch (struct start *s)
     .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | head->clone_flags,
     .pidfd = (uint64_t)(uintptr_t)&pidfd,
     .exit_signal = SIGCHLD,
-    .stack = (uint64_t)(uintptr_t)child_stack,
-    .stack_size = sizeof child_stack,
+    .stack = (uint64_t)(uintptr_t)scratch.stack,
+    .stack_size = sizeof scratch.stack,
   };
   if (s->netns >= 0)
     args.flags &= ~(uint64_t)CLONE_NEWNET;

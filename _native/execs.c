@@ -80,6 +80,7 @@ exec_start (struct start *s, const struct pyc_process *process, uint32_t flags)
 
   if (i < 0)
     return fail (&s->failure, PYC_STEP_CLONE, -EAGAIN, "too many execs at once");
+  sv.scratch_used = true;
   memcpy (s->cgroups, sv.start.cgroups, sizeof s->cgroups);
   s->overlay = sv.start.overlay;
   cgroup = exec_cgroup (number);

@@ -199,9 +199,13 @@ cgroups_enter (void)
       long fd = sys (openat, launcher.cgroups[i], "launcher/tasks", O_WRONLY | O_CLOEXEC, 0);
       if (fd < 0)
         fd = sys (openat, launcher.cgroups[i], "launcher/cgroup.procs", O_WRONLY | O_CLOEXEC, 0);
+      /* Gone with the last launcher of another store: the starter makes it anew. */
+      if (fd == -ENOENT || fd == -ENODEV)
+        init_failed (PYC_STEP_CGROUP_JOIN, fd, "launcher");
       if (fd < 0)
         continue;
-      sys (write, fd, "0", 1);
+      if (sys (write, fd, "0", 1) == -ENODEV)
+        init_failed (PYC_STEP_CGROUP_JOIN, -ENODEV, "launcher");
       sys (close, fd);
     }
 }
@@ -320,7 +324,7 @@ pool_fill (void)
   struct clone_args args = {
     .flags = CLONE_VM | CLONE_VFORK | CLONE_FILES,
     .exit_signal = SIGCHLD,
-    .stack = (uint64_t)(uintptr_t)child_stack,
+    .stack = (uint64_t)(uintptr_t)scratch.stack,
     .stack_size = STACK_SIZE,
   };
   if (pool_count == POOL_SIZE || clone_call (&args, netns_main, 0) < 0 || made_netns < 0)

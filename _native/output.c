@@ -141,6 +141,9 @@ output_drain (void)
 void
 output_idle (void)
 {
+  if (sv.scratch_used)
+    scratch_shed ();
+  sv.scratch_used = false;
   if (!frame_dirty || frame_waiting)
     return;
   frame_dirty = false;

@@ -160,13 +160,6 @@ command_find (const char *name, const char *path, char *to, usize size)
     }
 }
 
-#define ENV_MAX 16384
-#define ARGS_MAX 16384
-static const char *arguments[ARGS_MAX];
-static const char *environment[ENV_MAX];
-static char home[264];
-static char found[SELF_PATH_MAX];
-static struct identity identity;
 
 static long
 list_fill (const char **to, int from, int max, const char *item)
@@ -190,9 +183,9 @@ arguments_fill (const char *item)
     {
       if (n >= ARGS_MAX - 1)
         return -E2BIG;
-      arguments[n++] = item + 1;
+      scratch.arguments[n++] = item + 1;
     }
-  arguments[n] = 0;
+  scratch.arguments[n] = 0;
   return n > 3 ? 0 : -ENOENT;
 }
 
@@ -200,23 +193,23 @@ static int
 command_execute (struct child *c, int program)
 {
   const struct plan *p = c->start->plan;
-  const char **argv = arguments + 3;
+  const char **argv = scratch.arguments + 3;
   long e = arguments_fill (plan_text (p, c->process->argv));
-  environment[0] = home;
+  scratch.environment[0] = scratch.home;
   if (e == 0)
-    e = list_fill (environment, c->process->home ? 0 : 1, ENV_MAX, plan_text (p, c->process->env));
+    e = list_fill (scratch.environment, c->process->home ? 0 : 1, ENV_MAX, plan_text (p, c->process->env));
   if (e == 0)
-    e = command_find (argv[0], plan_text (p, c->process->path), found, sizeof found);
+    e = command_find (argv[0], plan_text (p, c->process->path), scratch.found, sizeof scratch.found);
   if (e == 0 && program >= 0)
     {
-      arguments[1] = "pycontainers-init";
-      arguments[2] = found;
-      e = sys (faccessat, AT_FDCWD, found, 1);
+      scratch.arguments[1] = "pycontainers-init";
+      scratch.arguments[2] = scratch.found;
+      e = sys (faccessat, AT_FDCWD, scratch.found, 1);
       if (e == 0)
-        e = sys (execveat, program, "", arguments + 1, environment, AT_EMPTY_PATH);
+        e = sys (execveat, program, "", scratch.arguments + 1, scratch.environment, AT_EMPTY_PATH);
     }
   else if (e == 0)
-    e = sys (execve, found, argv, environment);
+    e = sys (execve, scratch.found, argv, scratch.environment);
   return child_fail (c, PYC_STEP_EXEC, e, argv[0] ? argv[0] : "");
 }
 
@@ -237,20 +230,20 @@ become (struct child *c, const struct pyc_process *p)
 
   if (stdio_place (c, init))
     return -1;
-  e = identity_resolve (&identity, plan_text (plan, p->user), plan_text (plan, p->groups));
+  e = identity_resolve (&scratch.identity, plan_text (plan, p->user), plan_text (plan, p->groups));
   if (e)
     return child_fail (c, PYC_STEP_USER, e, plan_text (plan, p->user));
-  memcpy (home, "HOME=", 6);
-  text_copy (home + 5, sizeof home - 5, identity.home);
-  stdio_own (c->start, &identity);
+  memcpy (scratch.home, "HOME=", 6);
+  text_copy (scratch.home + 5, sizeof scratch.home - 5, scratch.identity.home);
+  stdio_own (c->start, &scratch.identity);
   if (workdir_enter (c, plan_text (plan, p->workdir), false))
     return -1;
   if (p->flags & PYC_PLAN_NO_NEW_PRIVS)
     sys (prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   else if (!c->confined && filter_install (c, p))
     return -1;
-  if (bounding_drop (c, p->bounding) || identity_set (c, &identity)
-      || capabilities_set (c, identity.uid ? 0 : p->capabilities))
+  if (bounding_drop (c, p->bounding) || identity_set (c, &scratch.identity)
+      || capabilities_set (c, scratch.identity.uid ? 0 : p->capabilities))
     return -1;
   if (p->flags & PYC_PLAN_NO_NEW_PRIVS && !c->confined && filter_install (c, p))
     return -1;
@@ -570,8 +563,8 @@ start_exec (struct start *s, const struct pyc_process *process, int init_pidfd, 
     .flags = CLONE_PIDFD | CLONE_VFORK | CLONE_VM,
     .pidfd = (uint64_t)(uintptr_t)&pidfd,
     .exit_signal = SIGCHLD,
-    .stack = (uint64_t)(uintptr_t)child_stack,
-    .stack_size = sizeof child_stack,
+    .stack = (uint64_t)(uintptr_t)scratch.stack,
+    .stack_size = sizeof scratch.stack,
   };
   long self, e, pid;
 

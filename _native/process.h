@@ -4,8 +4,23 @@
 #include "mounts.h"
 
 #define STACK_SIZE 65536
-/* The child's stack: it shares the parent's memory, and the parent waits meanwhile. */
-extern char child_stack[STACK_SIZE];
+#define ARGS_MAX 16384
+#define ENV_MAX 16384
+
+/* What a launch works in, the child on its stack and with its parent's memory, while the parent waits. It is of no use
+   between launches: an idle process gives its pages back. */
+struct scratch
+{
+  char stack[STACK_SIZE];
+  const char *arguments[ARGS_MAX];
+  const char *environment[ENV_MAX];
+  char home[264];
+  char found[SELF_PATH_MAX];
+  struct identity identity;
+};
+extern struct scratch scratch;
+/* Gives the pages back; what is in `scratch` is lost. */
+void scratch_shed (void);
 
 /* What the child works with; the parent reads `start->failure` after it. */
 struct child

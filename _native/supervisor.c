@@ -164,6 +164,7 @@ int
 container_start (void)
 {
   int e = start_prepare (&sv.start);
+  sv.scratch_used = true;
   if (e == 0)
     e = streams_make ();
   if (e == 0)

@@ -47,6 +47,7 @@ struct supervisor
   bool owner_gone;
   bool has_memory_limit;
   bool output_blocked;
+  bool scratch_used;
   uint32_t restarts_in_row;
   uint32_t exec_count;
   /* Monotonic deadlines in ns, 0 for none. */
