@@ -415,3 +415,20 @@ hear()
     assert id not in finish(store.python('say(*(c.id for c in Container.list(all=True, engine=engine)))'))
     store.check_clean()
     assert Image.list(engine=store.engine)
+
+
+def test_stores_come_and_go_at_once(store: Store, tmp_path: Path) -> None:
+    """The last launcher of one store removes the cgroups that all share, while another store's begins: both work."""
+    code = """
+import shutil
+for number in range(15):
+    other = Engine("native", root=f"{sys.argv[1]}-{os.getpid()}")
+    if number == 0:
+        Image.import_rootfs(os.path.join(os.path.dirname(sys.argv[1]), "rootfs"), "box", engine=other)
+    assert Image.get("box", engine=other).run("sh", "-c", "grep -c /pycontainers/ /proc/self/cgroup; echo x", memory="64m").stdout.endswith("x\\n")
+    other.close()
+shutil.rmtree(other.backend._store.root)
+say("done")
+"""
+    workers = [store.python(code) for _ in range(4)]
+    assert [finish(worker) for worker in workers] == ["done\n"] * 4

@@ -83,8 +83,12 @@ def _make(path: str) -> bool:
     """Make our parent cgroup and the launcher's below it; tell whether it can be used."""
     try:
         os.makedirs(f"{path}/launcher", exist_ok=True)
+    except FileNotFoundError:
+        if os.path.isdir(os.path.dirname(path)):
+            raise
+        return False
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return False
         raise StoreError(error.errno, f"making the cgroup: {error.strerror}", path) from error
     return os.access(path, os.W_OK)
@@ -132,6 +136,14 @@ def _delegated(mount: str) -> str:
 @lru_cache(maxsize=1)
 def layout() -> Layout:
     """Return what this process may use, making our parent cgroups where they are missing. Cached."""
+    for _ in range(20):
+        with suppress(FileNotFoundError):
+            return _layout()
+    return _layout()
+
+
+def _layout() -> Layout:
+    """Look, and make. Raises `FileNotFoundError` if a launcher on its way out removes them at the same time."""
     found = []
     version = ""
     for mount, kind, options in _mounts():
@@ -236,6 +248,22 @@ def thaw(path: str) -> None:
     """Let a container's frozen processes go on (v1's freezer keeps them from dying, too). Idempotent."""
     with suppress(OSError), open(f"{path}/freezer.state", "w") as file:
         file.write("THAWED")
+
+
+def leave() -> None:
+    """Remove our parent cgroups where nobody is in them, as a launcher does in the end. Idempotent."""
+    for mount, kind, _ in _mounts():
+        root = mount if kind == "cgroup" or os.geteuid() == 0 else _delegated(mount)
+        try:
+            os.rmdir(f"{root}/{PARENT}/launcher")
+        except FileNotFoundError:
+            pass
+        except OSError:
+            continue
+        for path in (f"{root}/{PARENT}/{DEFAULT}", f"{root}/{PARENT}"):
+            with suppress(OSError):
+                os.rmdir(path)
+    layout.cache_clear()
 
 
 def remove(path: str) -> None:

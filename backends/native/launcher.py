@@ -403,15 +403,19 @@ class Launcher:
         raise AssertionError
 
     def retire(self) -> None:
-        """Ask this process's launchers to go once they are idle. Idempotent."""
+        """Ask this process's launchers to go once they are idle; tidies up for one that was killed. Idempotent."""
+        found = False
         for full in (False, True):
             try:
                 answer, connection = call(self.root_fd, self._key(full), C.PYC_REQ_RETIRE, timeout=2)
                 connection.close()
+                found = True
                 if answer:
                     answer.close()
             except (Gone, OSError):
                 continue
+        if not found:
+            cgroups.leave()
 
     def replace(self) -> None:
         """Let the launcher go whose tree is no longer the caller's: the next call starts another."""
@@ -423,7 +427,14 @@ class Launcher:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self._answers(path):
                 return
-            self._spawn(path, full, lock)
+            for attempt in range(5):
+                try:
+                    self._spawn(path, full)
+                    return
+                except FileNotFoundError:
+                    # The last launcher of another store, on its way out, took the parents of our cgroups along.
+                    if attempt == 4:
+                        raise
         finally:
             os.close(lock)
 
@@ -435,7 +446,8 @@ class Launcher:
                 return False
         return True
 
-    def _spawn(self, path: str, full: bool, lock: int) -> None:
+    def _spawn(self, path: str, full: bool) -> None:
+        """Start a launcher. Raises `BackendUnavailable`, and `FileNotFoundError` if a cgroup went away meanwhile."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = [os.open(self._store.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
                os.open(self._store.path(path + ".lock"), os.O_RDWR | os.O_CLOEXEC),
@@ -482,6 +494,8 @@ class Launcher:
                     raise
                 ours.send(_REQUEST.pack(C.PYC_REQUEST_MAGIC, C.PYC_REQ_INIT, 0, 0, 0, 0, 0, 0, 0))
                 continue
+            if answer.step == C.PYC_STEP_CGROUP_JOIN and answer.error in (errno.ENOENT, errno.ENODEV):
+                raise FileNotFoundError(answer.error, os.strerror(answer.error), answer.text)
             raise BackendUnavailable(
                 f"starting the launcher of {self._store.root}: {answer.text}: {os.strerror(answer.error)}; "
                 "see `pycontainers doctor`")
