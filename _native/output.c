@@ -142,7 +142,11 @@ void
 output_idle (void)
 {
   if (sv.scratch_used)
-    scratch_shed ();
+    {
+      scratch_shed ();
+      /* The plan is a file's mapping: its pages come back when they are read. */
+      sys (madvise, sv.plan.base, sv.plan.size, MADV_DONTNEED);
+    }
   sv.scratch_used = false;
   if (!frame_dirty || frame_waiting)
     return;
