@@ -29,6 +29,7 @@ class Program:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.command = COMMAND
         self.environment = {**os.environ, "PYCONTAINERS_ROOT": str(root), "PYCONTAINERS_BACKEND": "native"}
 
     def __call__(self, *argv: str, input: str = "") -> subprocess.CompletedProcess[str]:

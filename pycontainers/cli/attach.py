@@ -128,15 +128,19 @@ class Session:
             self._done.set()
         except ContainersError:
             pass
+        except Exception as error:
+            self.error = error
+            self._done.set()
         finally:
             self._ended.set()
 
     def _wait(self) -> None:
         try:
             self.code = self.container.wait(condition=self._condition)
-        except ContainersError as error:
+        except Exception as error:
             self.error = error
-        self._done.set()
+        finally:
+            self._done.set()
 
     def _detach(self) -> None:
         self.detached = True

@@ -74,7 +74,24 @@ def _rm(options: Options) -> None:
 
     if options.link:
         raise Failure("Error: --link is not supported: containers find each other by name on a network")
-    each(options.args, one)
+    each(_joined(options.args), one)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Read `vibrant swanson` as `vibrant_swanson` where neither is a container and that is: a lost underscore."""
+    from pycontainers.container import Container
+    from pycontainers.errors import ContainersError
+
+    def named(word: str) -> str:
+        try:
+            return Container.get(word).name
+        except ContainersError:
+            return ""
+
+    if len(words) != 2 or any(map(named, words)):
+        return words
+    whole = "_".join(words)
+    return [whole] if named(whole) == whole else words
 
 
 #: Flag: field of `ContainerUpdate`.
