@@ -42,7 +42,8 @@ state_send (int conn, uint32_t kind)
   {
     struct pyc_reply head;
     struct pyc_record record;
-  } both = { { .kind = kind, .exit_code = sv.record.exit_code, .flags = sv.record.flags, .a = (int64_t)sv.record.log_end }, sv.record };
+  } both = { { .kind = kind, .exit_code = sv.record.exit_code, .flags = sv.record.flags, .a = (int64_t)sv.record.log_end },
+             sv.record };
   message_send (conn, &both, sizeof both, sv.log_fd);
 }
 
@@ -316,7 +317,7 @@ static void
 event_serve (struct epoll_event *event, char *buffer, usize size)
 {
   int index = (int)(uint32_t)event->data.u64;
-  switch ((enum source)(event->data.u64 >> 32))
+  switch ((enum source) (event->data.u64 >> 32))
     {
     case SOURCE_LISTENER:
       client_accept ();

@@ -82,7 +82,9 @@ static int
 cgroup_write (struct start *s, const struct pyc_op *op)
 {
   const char *name = plan_text (s->plan, op->a);
-  long e = op->slot < 0 || op->slot >= launcher.cgroup_count ? -EINVAL : file_write (s->cgroups[op->slot], name, plan_text (s->plan, op->b));
+  long e = op->slot < 0 || op->slot >= launcher.cgroup_count
+               ? -EINVAL
+               : file_write (s->cgroups[op->slot], name, plan_text (s->plan, op->b));
   if (e && !(op->flags & PYC_OP_OPTIONAL))
     return fail (&s->failure, PYC_STEP_CGROUP_WRITE, e, name);
   return 0;
@@ -100,7 +102,7 @@ device_filter (struct start *s, const struct pyc_op *op)
     return fail (&s->failure, PYC_STEP_CGROUP_WRITE, -EINVAL, "devices");
   load.insn_cnt = (uint32_t)(op->x / 8);
   load.insns = (uint64_t)(uintptr_t)(s->plan->base + op->a);
-  load.license = (uint64_t)(uintptr_t)"GPL";
+  load.license = (uint64_t)(uintptr_t) "GPL";
   fd = sys (bpf, BPF_PROG_LOAD, &load, sizeof load);
   if (fd < 0)
     return fail (&s->failure, PYC_STEP_CGROUP_WRITE, fd, "devices");
@@ -499,7 +501,8 @@ int
 start_launch (struct start *s)
 {
   const struct pyc_plan *head = s->plan->head;
-  struct child c = { .start = s, .process = &head->process, .root = -1, .dev = -1, .proc = -1, .mask = -1, .plan_flags = head->flags };
+  struct child c
+      = { .start = s, .process = &head->process, .root = -1, .dev = -1, .proc = -1, .mask = -1, .plan_flags = head->flags };
   int pidfd = -1;
   long pid;
   struct clone_args args = {
@@ -520,4 +523,3 @@ start_launch (struct start *s)
   pid = clone_call (&args, container_main, &c);
   return launched (s, pid, pidfd);
 }
-

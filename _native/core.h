@@ -2,7 +2,7 @@
 #pragma once
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE
+#  define _GNU_SOURCE
 #endif
 
 #include <errno.h>
@@ -21,10 +21,10 @@
 #include "plan.h"
 
 #ifndef CLONE_INTO_CGROUP
-#define CLONE_INTO_CGROUP 0x200000000ULL
+#  define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 #ifndef CLONE_NEWTIME
-#define CLONE_NEWTIME 0x00000080
+#  define CLONE_NEWTIME 0x00000080
 #endif
 
 #define SELF_PATH_MAX 4096

@@ -2,9 +2,10 @@
 #include "core.h"
 
 /* All signals but those of faults and of job control arrive by sigtimedwait(2). */
-static const uint64_t CAUGHT = ~((1ull << (SIGKILL - 1)) | (1ull << (SIGSTOP - 1)) | (1ull << (SIGSEGV - 1)) | (1ull << (SIGBUS - 1))
-                                 | (1ull << (SIGFPE - 1)) | (1ull << (SIGILL - 1)) | (1ull << (SIGTRAP - 1)) | (1ull << (SIGABRT - 1))
-                                 | (1ull << (SIGTTIN - 1)) | (1ull << (SIGTTOU - 1)));
+static const uint64_t CAUGHT
+    = ~((1ull << (SIGKILL - 1)) | (1ull << (SIGSTOP - 1)) | (1ull << (SIGSEGV - 1)) | (1ull << (SIGBUS - 1))
+        | (1ull << (SIGFPE - 1)) | (1ull << (SIGILL - 1)) | (1ull << (SIGTRAP - 1)) | (1ull << (SIGABRT - 1))
+        | (1ull << (SIGTTIN - 1)) | (1ull << (SIGTTOU - 1)));
 
 static void
 reap (long child)

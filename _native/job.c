@@ -24,7 +24,8 @@ job_fail (int conn, uint32_t step, long error, const char *text)
 static _Noreturn void
 archive_fail (int conn, const struct archive_error *error)
 {
-  struct pyc_reply r = { .kind = PYC_REPLY_FAILED, .error = error->error, .step = PYC_STEP_ARCHIVE, .op = (uint32_t)error->step };
+  struct pyc_reply r
+      = { .kind = PYC_REPLY_FAILED, .error = error->error, .step = PYC_STEP_ARCHIVE, .op = (uint32_t)error->step };
   text_copy (r.text, sizeof r.text, error->path);
   reply_send (conn, &r, -1);
   leave (1);
@@ -172,7 +173,8 @@ diff (int conn, const struct message *m)
       /* "@N" is the Nth descriptor that came along: a directory that is not of the store. */
       const char *digits = l + 1;
       int given = *l == '@' ? 1 + (int)text_parse (&digits) : 0;
-      long fd = given ? given < m->fd_count ? m->fds[given] : -EBADF : sys (openat, AT_FDCWD, l, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+      long fd = given ? given < m->fd_count ? m->fds[given] : -EBADF
+                      : sys (openat, AT_FDCWD, l, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
       if (fd < 0)
         job_fail (conn, PYC_STEP_FILES, fd, l);
       lowers[count++] = (int)fd;

@@ -145,8 +145,9 @@ tree_minimal (int store)
   /* What is entered by setns(2) must be this root, or containers would leave theirs that way. */
   if (e == 0)
     e = root_regain ();
-  if (e == 0 && (sys (newfstatat, root, "", &made, AT_EMPTY_PATH) || sys (newfstatat, AT_FDCWD, "/", &seen, 0)
-                 || made.st_dev != seen.st_dev || made.st_ino != seen.st_ino))
+  if (e == 0
+      && (sys (newfstatat, root, "", &made, AT_EMPTY_PATH) || sys (newfstatat, AT_FDCWD, "/", &seen, 0)
+          || made.st_dev != seen.st_dev || made.st_ino != seen.st_ino))
     e = -EXDEV;
   if (e == 0)
     e = sys (chdir, "/store");
@@ -527,7 +528,7 @@ start_here (long *stack)
 }
 
 #if defined(__x86_64__)
-__asm__ (".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall start_here\n");
+__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall start_here\n");
 #else
-__asm__ (".globl _start\n_start:\n\tmov x29, xzr\n\tmov x0, sp\n\tb start_here\n");
+__asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tmov x0, sp\n\tb start_here\n");
 #endif

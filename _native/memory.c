@@ -1,14 +1,14 @@
 /* Memory and text: see memory.h. The empty asm in the loops keeps the compiler from turning them into calls of themselves. */
 #include "memory.h"
 
-#define PLAIN_LOOP __asm__ volatile ("" ::: "memory")
+#define PLAIN_LOOP __asm__ volatile("" ::: "memory")
 
 #if defined(__x86_64__)
 void *
 memcpy (void *restrict to, const void *restrict from, size_t n)
 {
   void *p = to;
-  __asm__ volatile ("rep movsb" : "+D"(p), "+S"(from), "+c"(n) : : "memory");
+  __asm__ volatile("rep movsb" : "+D"(p), "+S"(from), "+c"(n) : : "memory");
   return to;
 }
 
@@ -16,7 +16,7 @@ void *
 memset (void *to, int byte, size_t n)
 {
   void *p = to;
-  __asm__ volatile ("rep stosb" : "+D"(p), "+c"(n) : "a"(byte) : "memory");
+  __asm__ volatile("rep stosb" : "+D"(p), "+c"(n) : "a"(byte) : "memory");
   return to;
 }
 #else

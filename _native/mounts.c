@@ -15,7 +15,8 @@ attributes (uint64_t set)
 long
 root_open (int root, const char *path, int flags, uint64_t resolve)
 {
-  struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC), .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve };
+  struct open_how how
+      = { .flags = (uint64_t)(flags | O_CLOEXEC), .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve };
   long fd;
   int tries = 0;
   do
@@ -229,14 +230,15 @@ static const struct
   const char *name;
   uint16_t major;
   uint16_t minor;
-} DEVICES[] = { { "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 } };
+} DEVICES[]
+    = { { "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 } };
 
 static const struct
 {
   const char *name;
   const char *text;
-} LINKS[] = { { "fd", "/proc/self/fd" },         { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
-              { "stderr", "/proc/self/fd/2" },   { "core", "/proc/kcore" },      { "ptmx", "pts/ptmx" } };
+} LINKS[] = { { "fd", "/proc/self/fd" },       { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+              { "stderr", "/proc/self/fd/2" }, { "core", "/proc/kcore" },      { "ptmx", "pts/ptmx" } };
 
 long
 device_make (int dir, const char *name, uint32_t mode, uint64_t number, const char *host)

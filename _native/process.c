@@ -59,7 +59,8 @@ stdio_own (const struct start *s, const struct identity *id)
 static int
 filter_install (struct child *c, const struct pyc_process *p)
 {
-  struct sock_fprog program = { (unsigned short)(p->filter_length / 8), (struct sock_filter *)(c->start->plan->base + p->filter) };
+  struct sock_fprog program
+      = { (unsigned short)(p->filter_length / 8), (struct sock_filter *)(c->start->plan->base + p->filter) };
   long e;
   if (!p->filter_length)
     return 0;
@@ -71,7 +72,8 @@ static int
 capabilities_set (struct child *c, uint64_t set)
 {
   struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
-  struct __user_cap_data_struct data[2] = { { (uint32_t)set, (uint32_t)set, 0 }, { (uint32_t)(set >> 32), (uint32_t)(set >> 32), 0 } };
+  struct __user_cap_data_struct data[2]
+      = { { (uint32_t)set, (uint32_t)set, 0 }, { (uint32_t)(set >> 32), (uint32_t)(set >> 32), 0 } };
   long e = sys (capset, &head, data);
   return e ? child_fail (c, PYC_STEP_CAPABILITIES, e, "capset") : 0;
 }
@@ -159,7 +161,6 @@ command_find (const char *name, const char *path, char *to, usize size)
         return e;
     }
 }
-
 
 static long
 list_fill (const char **to, int from, int max, const char *item)
@@ -552,7 +553,12 @@ clone_apart (struct clone_args *args, struct child *c, bool reaper, bool hidden)
 int
 start_exec (struct start *s, const struct pyc_process *process, int init_pidfd, uint64_t namespaces, int cgroup)
 {
-  struct child c = { .start = s, .process = process, .root = s->overlay, .init_pidfd = init_pidfd, .namespaces = namespaces, .plan_flags = s->plan->head->flags };
+  struct child c = { .start = s,
+                     .process = process,
+                     .root = s->overlay,
+                     .init_pidfd = init_pidfd,
+                     .namespaces = namespaces,
+                     .plan_flags = s->plan->head->flags };
   int pidfd = -1;
   bool enters = !(s->plan->head->flags & PYC_PLAN_HOST_PID);
   /* Who may trace inside the container must not reach this process's memory through a child that shares it. */

@@ -96,8 +96,7 @@ bind_mount (struct child *c, const struct pyc_op *op)
   at = root_make (c->root, target, (op->flags & PYC_OP_IS_FILE) != 0);
   if (at < 0)
     return child_fail (c, PYC_STEP_BIND, at, target);
-  fd = op->slot >= 0 ? mount_clone (AT_FDCWD, source, true)
-                     : mount_clone (AT_FDCWD, plan_text (c->start->plan, op->a), true);
+  fd = op->slot >= 0 ? mount_clone (AT_FDCWD, source, true) : mount_clone (AT_FDCWD, plan_text (c->start->plan, op->a), true);
   e = fd < 0 ? fd : 0;
   if (e == 0 && op->x)
     e = mount_restrict ((int)fd, op->x, true);
@@ -377,4 +376,3 @@ pivot (struct child *c)
     e = sys (chdir, "/");
   return e ? child_fail (c, PYC_STEP_PIVOT, e, "/") : 0;
 }
-

@@ -47,44 +47,44 @@ leave (int code)
 long
 clone_call (struct clone_args *args, int (*fn) (void *), void *arg)
 {
-  register int (*f) (void *) __asm__ ("r12") = fn;
-  register void *a __asm__ ("r13") = arg;
+  register int (*f) (void *) __asm__("r12") = fn;
+  register void *a __asm__("r13") = arg;
   long r;
-  __asm__ volatile ("syscall\n\t"
-                    "test %%rax, %%rax\n\t"
-                    "jnz 1f\n\t"
-                    "xor %%ebp, %%ebp\n\t"
-                    "mov %%r13, %%rdi\n\t"
-                    "call *%%r12\n\t"
-                    "mov %%eax, %%edi\n\t"
-                    "mov %[exit], %%eax\n\t"
-                    "syscall\n\t"
-                    "1:"
-                    : "=a"(r)
-                    : "a"((long)__NR_clone3), "D"(args), "S"(sizeof *args), "r"(f), "r"(a), [exit] "i"(__NR_exit)
-                    : "rcx", "r11", "memory");
+  __asm__ volatile("syscall\n\t"
+                   "test %%rax, %%rax\n\t"
+                   "jnz 1f\n\t"
+                   "xor %%ebp, %%ebp\n\t"
+                   "mov %%r13, %%rdi\n\t"
+                   "call *%%r12\n\t"
+                   "mov %%eax, %%edi\n\t"
+                   "mov %[exit], %%eax\n\t"
+                   "syscall\n\t"
+                   "1:"
+                   : "=a"(r)
+                   : "a"((long)__NR_clone3), "D"(args), "S"(sizeof *args), "r"(f), "r"(a), [exit] "i"(__NR_exit)
+                   : "rcx", "r11", "memory");
   return r;
 }
 #else
 long
 clone_call (struct clone_args *args, int (*fn) (void *), void *arg)
 {
-  register int (*f) (void *) __asm__ ("x19") = fn;
-  register void *a __asm__ ("x20") = arg;
-  register long x8 __asm__ ("x8") = __NR_clone3;
-  register long x0 __asm__ ("x0") = (long)args;
-  register long x1 __asm__ ("x1") = sizeof *args;
-  __asm__ volatile ("svc 0\n\t"
-                    "cbnz x0, 1f\n\t"
-                    "mov x29, xzr\n\t"
-                    "mov x0, x20\n\t"
-                    "blr x19\n\t"
-                    "mov x8, %[exit]\n\t"
-                    "svc 0\n\t"
-                    "1:"
-                    : "+r"(x0)
-                    : "r"(x8), "r"(x1), "r"(f), "r"(a), [exit] "i"(__NR_exit)
-                    : "memory", "cc", "x30");
+  register int (*f) (void *) __asm__("x19") = fn;
+  register void *a __asm__("x20") = arg;
+  register long x8 __asm__("x8") = __NR_clone3;
+  register long x0 __asm__("x0") = (long)args;
+  register long x1 __asm__("x1") = sizeof *args;
+  __asm__ volatile("svc 0\n\t"
+                   "cbnz x0, 1f\n\t"
+                   "mov x29, xzr\n\t"
+                   "mov x0, x20\n\t"
+                   "blr x19\n\t"
+                   "mov x8, %[exit]\n\t"
+                   "svc 0\n\t"
+                   "1:"
+                   : "+r"(x0)
+                   : "r"(x8), "r"(x1), "r"(f), "r"(a), [exit] "i"(__NR_exit)
+                   : "memory", "cc", "x30");
   return x0;
 }
 #endif

@@ -154,7 +154,7 @@ driver_main (long *stack)
 }
 
 #if defined(__x86_64__)
-__asm__ (".globl _start\n_start:\n  xor %ebp, %ebp\n  mov %rsp, %rdi\n  and $-16, %rsp\n  call driver_main\n");
+__asm__(".globl _start\n_start:\n  xor %ebp, %ebp\n  mov %rsp, %rdi\n  and $-16, %rsp\n  call driver_main\n");
 #else
-__asm__ (".globl _start\n_start:\n  mov x29, #0\n  mov x0, sp\n  bl driver_main\n");
+__asm__(".globl _start\n_start:\n  mov x29, #0\n  mov x0, sp\n  bl driver_main\n");
 #endif
