@@ -71,6 +71,11 @@ class NativeBackend(Backend):
         self._inside = Inside(self._containers, trees)
         if self._launcher.rootless and not cgroups.layout().hierarchies:
             self.capabilities = self.capabilities - {Capability.PAUSE, Capability.LIMITS}
+            remedy = "no cgroup is delegated to this user; see `pycontainers doctor`"
+            self.remedies = {Capability.PAUSE: remedy, Capability.LIMITS: remedy}
+        if self._launcher.single_id:
+            self.capabilities = self.capabilities - {Capability.USERS}
+            self.remedies = {**self.remedies, Capability.USERS: planning.RANGES_REMEDY}
 
     # -- the machine ----------------------------------------------------------------------------------------------------
 
@@ -204,7 +209,7 @@ class NativeBackend(Backend):
         follower = Follower(self._containers, id)
         self._containers.keep_log(id, log)
         return Attached(self._launcher.root_fd, self._containers.directory(id), log, follower.more, follower.close,
-                        stdin=stdin, start=start)
+                        gap=lambda cursor: self._containers.gap(id, cursor), stdin=stdin, start=start)
 
     def logs(self, ref: str, *, follow: bool = False, cursor: int = 0) -> Iterator[LogFrame]:
         """Yield a container's output."""

@@ -60,6 +60,7 @@ from pycontainers.errors import InvalidState
 from pycontainers.errors import NameInUse
 from pycontainers.errors import StartFailed
 from pycontainers.errors import StoreError
+from pycontainers.errors import StoreFull
 from pycontainers.errors import TimedOut
 from pycontainers.errors import Unsupported
 from pycontainers.naming import random_name
@@ -71,6 +72,7 @@ from pycontainers.spec import ImageConfig
 from pycontainers.spec import parse_signal
 
 _KEPT_LOGS = 256
+_KEPT_CONFIGS = 1024
 #: Seconds to wait for whoever has a container's files in hand.
 _LOCK_PATIENCE = 10.0
 
@@ -100,6 +102,8 @@ class Containers:
         #: Logs of auto-removed containers that this process started or attached to, readable after they are gone.
         self._logs: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
+        #: By id, with the file's inode and time: a change replaces the file.
+        self._configs: dict[str, tuple[tuple[int, int], Config]] = {}
         store.sweepers.append(self._sweep)
 
     # -- finding --------------------------------------------------------------------------------------------------------
@@ -108,7 +112,7 @@ class Containers:
         """Return the id of a container. Raises `ContainerNotFound`, `AmbiguousName`."""
         id, _ = self.store.find_container(ref)
         if not os.path.isdir(self.path(id)):
-            self.store.delete_container(id)
+            self._forget(id)
             raise ContainerNotFound(f"No such container: {ref}")
         return id
 
@@ -122,12 +126,29 @@ class Containers:
 
     def config(self, id: str) -> Config:
         """Return what a container was made as. Raises `ContainerNotFound`."""
+        path = f"{self.path(id)}/config.json"
         try:
-            data = read_json(f"{self.path(id)}/config.json")
+            status = os.stat(path)
+        except FileNotFoundError:
+            self._configs.pop(id, None)
+            raise ContainerNotFound(f"No such container: {id}") from None
+        stamp = status.st_ino, status.st_mtime_ns
+        known = self._configs.get(id)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        config = self._read_config(id, path)
+        if len(self._configs) >= _KEPT_CONFIGS:
+            self._configs.clear()
+        self._configs[id] = stamp, config
+        return config
+
+    def _read_config(self, id: str, path: str) -> Config:
+        try:
+            data = read_json(path)
         except FileNotFoundError:
             raise ContainerNotFound(f"No such container: {id}") from None
         except ValueError as error:
-            raise StoreError(f"reading {self.path(id)}/config.json: it is damaged ({error}); remove the container") from error
+            raise StoreError(f"reading {path}: it is damaged ({error}); remove the container") from error
         image_config = data.get("image_config")
         return Config(id=id, spec=decode_spec(data["spec"]), image_id=str(data["image_id"]),  # type: ignore[arg-type]
                       image_config=decode_config(image_config) if image_config else ImageConfig(),  # type: ignore[arg-type]
@@ -165,7 +186,7 @@ class Containers:
                 record, living = self.record(row.id)
             except ContainerNotFound:
                 # Its supervisor removed it, and knows no database.
-                self.store.delete_container(row.id)
+                self._forget(row.id)
                 continue
             result.append(self._value(config, row.name, record, living, 0))
         result.sort(key=lambda item: item.created, reverse=True)
@@ -305,7 +326,7 @@ class Containers:
             time.sleep(0.001)
         if answer.kind == C.PYC_REPLY_FAILED:
             if config.spec.auto_remove:
-                self.store.delete_container(id)
+                self._discard(id)
             raise start_error(answer, name)
         self._keep_log(config, answer)
         answer.close()
@@ -313,14 +334,19 @@ class Containers:
     def _replan(self, config: Config, name: str) -> planning.Planned:
         """Write a container's plan as it is now."""
         planned = planning.plan_container(config.spec, self.context(config, name))
-        temporary = f"{self.path(config.id)}/plan.new"
+        self._write_plan(config.id, planned)
+        return planned
+
+    def _write_plan(self, id: str, planned: planning.Planned) -> None:
+        temporary = f"{self.path(id)}/plan.new"
         try:
             with open(temporary, "wb") as file:
                 file.write(planned.data)
-            os.rename(temporary, f"{self.path(config.id)}/plan")
+            os.rename(temporary, f"{self.path(id)}/plan")
         except OSError as error:
+            with suppress(OSError):
+                os.unlink(temporary)
             raise store_error(error, temporary, "writing") from error
-        return planned
 
     def _launch(self, config: Config, planned: planning.Planned, flags: int, stdin: int, timeout: float | None
                 ) -> tuple[Answer | None, Connection]:
@@ -437,7 +463,7 @@ class Containers:
                     self.remove_cgroups([f"{self.tag}-{id}"])
                     if trashed:
                         self.store.trees.remove(trashed)
-        self.store.delete_container(id)
+        self._forget(id)
 
     def _expire(self, config: Config, connection: Connection, timeout: float | None) -> NoReturn:
         answer = self._destroy(connection)
@@ -467,6 +493,10 @@ class Containers:
             if log >= 0:
                 os.close(log)
         answer.close()
+        lost = parse_record(answer.record).log_lost
+        if lost:
+            raise StoreFull(f"running {config.spec.image}: {lost} bytes of its output were lost, since the file system of the "
+                            f"store {self.store.root} was full (it ended with {answer.exit_code}); free some room there")
         return RunResult(container_id=config.id, exit_code=answer.exit_code, stdout=out, stderr=err,
                          oom_killed=bool(answer.flags & C.PYC_RECORD_OOM))
 
@@ -513,7 +543,7 @@ class Containers:
             try:
                 record, living = read_record(self.path(id))
             except FileNotFoundError:
-                self.store.delete_container(id)
+                self._forget(id)
                 return
             if not living:
                 if record.live:
@@ -660,15 +690,20 @@ class Containers:
         try:
             if not follow:
                 yield from read_frames(fd, cursor)
+                yield from self.gap(id, cursor)
                 return
             yield from follow_frames(fd, cursor, follower.more)
-            record = self._last_record(id)
-            if record.log_lost:
-                gap = f"[{record.log_lost} bytes of output were lost: the store's file system was full]\n"
-                yield LogFrame(stream=2, time=record.finished, data=gap.encode(), cursor=cursor)
+            yield from self.gap(id, cursor)
         finally:
             follower.close()
             os.close(fd)
+
+    def gap(self, id: str, cursor: int) -> Iterator[LogFrame]:
+        """Yield the mark of what a full disk has cost at the output's end, if it has."""
+        record = self._last_record(id)
+        if record.log_lost:
+            text = f"\n[{record.log_lost} bytes of output were lost: the store's file system was full]\n"
+            yield LogFrame(stream=2, time=record.finished, data=text.encode(), cursor=max(cursor, record.log_end))
 
     def _last_record(self, id: str) -> Record:
         try:
@@ -739,9 +774,7 @@ class Containers:
             if living and record.live:
                 self._limit(id, changed.spec, fields)
             self._write_config(changed)
-            with open(f"{self.path(id)}/plan.new", "wb") as file:
-                file.write(planned.data)
-            os.rename(f"{self.path(id)}/plan.new", f"{self.path(id)}/plan")
+            self._write_plan(id, planned)
             if living and record.live:
                 with suppress(InvalidState):
                     self.ask(id, C.PYC_REQ_RELOAD)
@@ -822,16 +855,19 @@ class Containers:
                                 "or force remove")
                 self._kill(id)
             self._settle(id)
-            if os.path.isdir(self.path(id)):
-                trashed = self.store.trash(self.directory(id))
-                self.store.delete_container(id)
-                if trashed:
-                    self.store.trees.remove(trashed)
-                    self.events.write("destroy", id, name=name)
-            else:
-                self.store.delete_container(id)
+            trashed = self.store.trash(self.directory(id))
+            if trashed:
+                # First: on a full disk the database can't be written before there is room.
+                self.store.trees.remove(trashed)
+                self.events.write("destroy", id, name=name)
+            self._forget(id)
             self.remove_cgroups([f"{self.tag}-{id}"])
         return Removed(deleted=(id,))
+
+    def _forget(self, id: str) -> None:
+        """Take the row of a container away whose directory is gone; on a full disk it stays for a while, and means nothing."""
+        with suppress(StoreFull):
+            self.store.delete_container(id)
 
     def _kill(self, id: str) -> None:
         try:
@@ -852,7 +888,7 @@ class Containers:
             if self.config(id).spec.auto_remove:
                 with self.store.mutating():
                     trashed = self.store.trash(self.directory(id))
-                    self.store.delete_container(id)
+                    self._forget(id)
                     if trashed:
                         self.events.write("destroy", id)
                         self.store.trees.remove(trashed)

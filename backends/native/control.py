@@ -86,9 +86,17 @@ class Exec:
         self._connection = connection
         self._pidfd = pidfd
         self.terminal = terminal
-        self.pid = pid_of(pidfd)
+        self._pid: int | None = None
         self._code: int | None = None
         self._lock = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        """The first process's pid in this process's namespace; 0 if it ended before anyone asked."""
+        pidfd = self._pidfd
+        if self._pid is None:
+            self._pid = pid_of(pidfd) if pidfd >= 0 else 0
+        return self._pid
 
     def fileno(self) -> int:
         """Return a descriptor that is readable once the exec has ended."""
@@ -145,11 +153,11 @@ class Attached:
     """A hold on a container's streams; see `pycontainers.backend.Attachment`."""
 
     def __init__(self, root_fd: int, directory: str, log: int, more: Callable[[int], bool], stop: Callable[[], None], *,
-                 stdin: bool, start: int) -> None:
-        """Attach: takes over the log's descriptor; `more(cursor)` waits for output, `stop` wakes it."""
+                 gap: Callable[[int], Iterator[LogFrame]], stdin: bool, start: int) -> None:
+        """Attach: takes over the log's descriptor; `more(cursor)` waits for output, `stop` wakes it; `gap` marks a loss."""
         self._root_fd, self._directory = root_fd, directory
         self._log = log
-        self._more, self._stop = more, stop
+        self._more, self._stop, self._gap = more, stop, gap
         self._start = start
         self._wanted = stdin
         self._stdin = -1
@@ -177,7 +185,11 @@ class Attached:
 
     def frames(self) -> Iterator[LogFrame]:
         """Yield output until the container ends."""
-        yield from follow_frames(self._log, self._start, self._more)
+        cursor = self._start
+        for frame in follow_frames(self._log, self._start, self._more):
+            cursor = frame.cursor
+            yield frame
+        yield from self._gap(cursor)
 
     def close_stdin(self) -> None:
         """Half-close."""

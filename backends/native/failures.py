@@ -15,6 +15,7 @@ from pycontainers.errors import InvalidState
 from pycontainers.errors import StartFailed
 from pycontainers.errors import StoreFull
 from pycontainers.errors import Unsupported
+from pycontainers.errors import Unsupported
 
 _DOING = {
     C.PYC_STEP_PLAN: "reading the plan", C.PYC_STEP_FILES: "opening the files of", C.PYC_STEP_CGROUP: "making the cgroup",
@@ -53,6 +54,9 @@ def start_error(answer: Answer, name: str) -> ContainersError:
     elif answer.step == C.PYC_STEP_USER and number == errno.ESRCH:
         result = StartFailed(f"starting {name}: unable to find user {text or 'root'}, or one of its groups: "
                              "no matching entry in the image's /etc/passwd or /etc/group")
+    elif answer.step == C.PYC_STEP_USER and number == errno.EINVAL:
+        result = Unsupported(f"backend native lacks the user {text!r} here: its ids lie outside of the ranges of this account; "
+                             "give it larger ones with `usermod --add-subuids` and `--add-subgids`; see `pycontainers doctor`")
     elif answer.step == C.PYC_STEP_STATE and number in (errno.ESRCH, errno.EBUSY):
         if number == errno.EBUSY:
             return InvalidState(f"container {name} is paused, unpause the container before exec")

@@ -305,11 +305,18 @@ def _write_map(pid: int, ids: IdMap) -> None:
     for program, lines in (("newuidmap", ids.uids), ("newgidmap", ids.gids)):
         done = subprocess.run([program, str(pid), *(str(n) for line in lines for n in line)], capture_output=True, text=True)
         if done.returncode:
-            raise BackendUnavailable(f"mapping ids with {program}: {done.stderr.strip()}; see /etc/subuid and /etc/subgid")
+            raise BackendUnavailable(f"mapping ids with {program}: {done.stderr.strip()}; see /etc/subuid, /etc/subgid, and "
+                                     "`pycontainers doctor`")
 
 
 def _lines(lines: tuple[tuple[int, int, int], ...]) -> str:
     return "".join(f"{a} {b} {c}\n" for a, b, c in lines)
+
+
+def _within(kept: str, line: tuple[int, int, int]) -> bool:
+    """Tell whether a line of a map gives the ids `FIRST-LAST` of outside the same numbers inside."""
+    first, _, last = kept.partition("-")
+    return line[1] == int(first) and int(last) < line[1] + line[2]
 
 
 #: Requests that may be sent anew when nobody knows how far they got.
@@ -334,25 +341,40 @@ class Launcher:
             self._ids = self._kept_map()
         return self._ids
 
-    def _kept_map(self) -> IdMap:
-        """A store keeps the kind of map that it was begun with: its files' owners are of that map."""
-        ids = user_map()
-        path = self._store.path("run/ids")
-        self._store.open()
-        kind = "single" if ids.single else "ranges"
+    @property
+    def single_id(self) -> bool:
+        """True where only one id can be used: this user has no ranges, or the store was begun without."""
+        if not self.rootless:
+            return False
+        kept = self._kept()
+        return kept[0] == "single" if kept else user_map().single
+
+    def _kept(self) -> list[str]:
         try:
-            with open(path) as file:
-                kept = file.read().strip()
+            with open(self._store.path("run/ids"), encoding="ascii") as file:
+                return file.read().split()
         except FileNotFoundError:
-            with open(path, "w") as file:
-                file.write(kind)
-            kept = kind
-        if kept == "single" and kind == "ranges":
+            return []
+
+    def _kept_map(self) -> IdMap:
+        """A store keeps the map that it was begun with: its files' owners are of that map, and a larger one will do."""
+        ids = user_map()
+        self._store.open()
+        kept = self._kept()
+        if not kept:
+            lines = (*ids.uids[1:2], *ids.gids[1:2])
+            kept = ["single"] if ids.single else ["ranges", *(f"{first}-{first + count - 1}" for _, first, count in lines)]
+            temporary = self._store.path(f"run/ids.{os.getpid()}.{threading.get_ident()}")
+            with open(temporary, "w", encoding="ascii") as file:
+                file.write(" ".join(kept) + "\n")
+            os.rename(temporary, self._store.path("run/ids"))
+        if kept[0] == "single":
             return IdMap(ids.uids[:1], ids.gids[:1])
-        if kept == "ranges" and kind == "single":
+        if ids.single or not all(_within(text, line) for text, line in zip(kept[1:], (ids.uids[1], ids.gids[1]), strict=False)):
             raise BackendUnavailable(
-                f"opening the store {self._store.root}: its files belong to a range of ids that this user no longer has; "
-                "give the range back (`usermod --add-subuids`), or use a store of its own (`Engine(root=...)`)")
+                f"opening the store {self._store.root}: its files belong to ids that this user no longer has; give the ranges "
+                f"back (`usermod --add-subuids {kept[1]} --add-subgids {kept[2]}`), or use a store of its own "
+                "(`Engine(root=...)`); see `pycontainers doctor`")
         return ids
 
     @property

@@ -34,8 +34,12 @@ from pycontainers.spec import HealthCheck
 from pycontainers.spec import ImageConfig
 from pycontainers.spec import Mount
 from pycontainers.spec import Pairs
+from pycontainers.spec import is_root
 from pycontainers.spec import parse_signal
 
+#: What an account needs for users other than root in a container.
+RANGES_REMEDY = ("this account has a single id; give it ranges with `usermod --add-subuids` and `--add-subgids`, and begin a "
+                 "new store; see `pycontainers doctor`")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Docker's lists (moby, oci/defaults.go).
 MASKED = ("/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -576,6 +580,7 @@ def plan_exec(spec: ExecSpec, container: ContainerSpec, context: Context, rows: 
     merged.update(spec.environment)
     env = tuple(f"{name}={value}" for name, value in merged.items())
     user = spec.user if spec.user is not None else container.user if container.user is not None else context.config.user
+    _refuse_users(user, (), context)
     process = ProcessPlan(
         argv=spec.command, env=env, user=user, groups=container.group_add,
         workdir=spec.workdir or container.workdir or context.config.workdir or "/", path=merged.get("PATH", PATH),
@@ -751,9 +756,12 @@ def _refuse(spec: ContainerSpec, context: Context) -> None:
             raise Unsupported(f"backend native lacks {option}={value!r}: it has its own and host")
     if spec.uts == "host" and spec.hostname:
         raise InvalidSpec("conflicting options: hostname and the UTS mode")
-    if context.single_id:
-        user = spec.user if spec.user is not None else context.config.user
-        if user.partition(":")[0] not in ("", "0", "root"):
-            raise Unsupported(f"backend native lacks user {user!r} here: this account has a single id; give it a range with "
-                              "`usermod --add-subuids` and `--add-subgids`, and see `pycontainers doctor`")
+    _refuse_users(spec.user if spec.user is not None else context.config.user, spec.group_add, context)
+
+
+def _refuse_users(user: str, groups: Sequence[str], context: Context) -> None:
+    if context.single_id and not is_root(user):
+        raise Unsupported(f"backend native lacks user {user!r} here: {RANGES_REMEDY}")
+    if context.single_id and groups:
+        raise Unsupported(f"backend native lacks group_add {', '.join(groups)} here: {RANGES_REMEDY}")
 
