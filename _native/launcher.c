@@ -328,6 +328,8 @@ pool_fill (void)
     .stack = (uint64_t)(uintptr_t)scratch.stack,
     .stack_size = STACK_SIZE,
   };
+  /* Not only by the child, which may be killed before it does so. */
+  made_netns = -1;
   if (pool_count == POOL_SIZE || clone_call (&args, netns_main, 0) < 0 || made_netns < 0)
     return false;
   pool[pool_count++] = made_netns;

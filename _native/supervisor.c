@@ -13,11 +13,20 @@ static char message_buffer[PYC_MESSAGE_MAX] __attribute__ ((aligned (8)));
 
 /* -- the record and the event lines -------------------------------------------------------------------------------- */
 
+/* The first write takes the record's room on the disk; those after it need no more. 0 or -errno. */
+static long
+record_store (void)
+{
+  long n;
+  sv.record.sequence++;
+  n = sys (pwrite64, sv.state_fd, &sv.record, sizeof sv.record, 0);
+  return n == sizeof sv.record ? 0 : n < 0 ? n : -ENOSPC;
+}
+
 void
 record_write (void)
 {
-  sv.record.sequence++;
-  sys (pwrite64, sv.state_fd, &sv.record, sizeof sv.record, 0);
+  record_store ();
   watchers_wake ();
 }
 
@@ -201,7 +210,9 @@ static void
 start_failed (void)
 {
   struct failure *f = &sv.start.failure;
-  int code = f->step != PYC_STEP_EXEC && f->step != PYC_STEP_WORKDIR ? 125 : f->error == ENOENT || f->error == ENOTDIR ? 127 : 126;
+  int code = f->step != PYC_STEP_EXEC && f->step != PYC_STEP_WORKDIR ? 125
+             : f->error == ENOENT || f->error == ENOTDIR             ? 127
+                                                                     : 126;
   sv.record.status = sv.record.exits || sv.record.started ? PYC_STATUS_EXITED : PYC_STATUS_CREATED;
   sv.record.exit_code = code;
   sv.record.error = f->error;
@@ -628,7 +639,9 @@ supervise (int conn, struct message *m, int netns)
         && ((const struct pyc_op *)(sv.plan.base + sv.plan.head->ops))[i].x)
       sv.has_memory_limit = true;
   /* The record's next number tells that this start has begun. */
-  record_write ();
+  e = record_store ();
+  if (e)
+    give_up (conn, e, "state");
   if (container_start ())
     begin_failed (conn);
   if (sv.start.netns >= 0)
