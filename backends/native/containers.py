@@ -904,6 +904,7 @@ class Containers:
                 cgroups.remove(f"{hierarchy.path}/{name}")
 
     def _sweep(self, gone: Sequence[str]) -> None:
+        self.events.shorten()
         for id in gone:
             self._kill(id)
         # Looked for first: a cgroup of a supervisor that begins meanwhile is not among them.
