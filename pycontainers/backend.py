@@ -12,6 +12,8 @@ from abc import ABC
 from abc import abstractmethod
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import BinaryIO
 from typing import Protocol
 from typing import TypeVar
@@ -44,6 +46,7 @@ class Capability(enum.Enum):
     TTY = "terminals"
     PAUSE = "pause and unpause"
     LIMITS = "memory, CPU and process limits"
+    USERS = "processes of other users than root"
     STATS = "resource statistics"
     TOP = "process listing"
     DIFF = "changes of the file system"
@@ -336,6 +339,8 @@ class Backend(ABC):
 
     name: str
     capabilities: frozenset[Capability]
+    #: What would bring an absent capability here, for `Unsupported` to tell; those that nothing brings aren't in it.
+    remedies: Mapping[Capability, str] = MappingProxyType({})
 
     # -- the machine ------------------------------------------------------------------------------------------------
 

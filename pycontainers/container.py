@@ -680,11 +680,14 @@ class Container(metaclass=Image):
         from pycontainers.backend import Capability
         from pycontainers.errors import InvalidSpec
         from pycontainers.spec import ExecSpec
+        from pycontainers.spec import is_root
 
         engine = self._handle.engine
         engine.require(Capability.EXEC)
         if tty:
             engine.require(Capability.TTY, "the option tty")
+        if not is_root(user):
+            engine.require(Capability.USERS, f"user={user!r}")
         if not command:
             raise InvalidSpec("exec needs a command")
         return ExecSpec(command=command, user=user, workdir=workdir, environment=environment, tty=tty,

@@ -119,15 +119,20 @@ class Engine:
         """Raise `Unsupported`, naming backend and capability, if the backend lacks it."""
         if capability not in self._backend.capabilities:
             wanted = f"{what} needs {capability.value}" if what else capability.value
-            raise Unsupported(f"the {self._backend.name} backend lacks {capability.name}: {wanted}")
+            remedy = self._backend.remedies.get(capability, "")
+            raise Unsupported(f"the {self._backend.name} backend lacks {capability.name}: {wanted}" + (remedy and f"; {remedy}"))
 
     def require_for(self, spec: ContainerSpec) -> None:
         """Raise `Unsupported` if the backend lacks what the options ask for; nothing is done less silently."""
+        from pycontainers.spec import is_root
+
         for option, capability in _NEEDS:
             if getattr(spec, option):
                 self.require(capability, f"the option {option}")
         if spec.restart.name != "no":
             self.require(Capability.RESTART, "the option restart")
+        if not is_root(spec.user):
+            self.require(Capability.USERS, f"user={spec.user!r}")
         if spec.network == "host":
             self.require(Capability.HOST_NETWORK, "network='host'")
         if any(mount.type == "bind" for mount in spec.volumes):

@@ -77,6 +77,12 @@ def parse_signal(value: int | str, option: str = "signal") -> int:
     return int(number)
 
 
+def is_root(user: str | None) -> bool:
+    """Tell whether a user in Docker's notation (`NAME|ID[:GROUP|ID]`) is root with root's group, or left to the image."""
+    name, _, group = (user or "").partition(":")
+    return name in ("", "0", "root") and group in ("", "0", "root")
+
+
 def _strings(option: str) -> Callable[[Any], Any]:
     def convert(value: Iterable[str] | str | None) -> Strings | None:
         if value is None or value == ():

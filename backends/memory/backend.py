@@ -98,7 +98,7 @@ class MemoryBackend(Backend):
     name = "memory"
     capabilities = frozenset(
         {Capability.IMPORT, Capability.EXEC, Capability.PAUSE, Capability.TOP, Capability.DIFF, Capability.ARCHIVE,
-         Capability.FILES, Capability.HEALTH, Capability.RESTART, Capability.CONNECT, Capability.LIFETIME}
+         Capability.FILES, Capability.HEALTH, Capability.RESTART, Capability.CONNECT, Capability.LIFETIME, Capability.USERS}
     )
 
     def __init__(self) -> None:

@@ -70,6 +70,7 @@ def test_exec_without_input_reads_nothing(running: Container) -> None:
     assert running.exec("cat", timeout=10).stdout == ""
 
 
+@pytest.mark.needs(Capability.USERS)
 def test_exec_options(running: Container) -> None:
     """User, working directory and variables are what was asked for."""
     done = running.exec("sh", "-c", "id -u; pwd; echo $COLOUR", user="alice", workdir="/srv", environment={"COLOUR": "red"})
@@ -77,6 +78,7 @@ def test_exec_options(running: Container) -> None:
     assert done.stdout == "1000\n/srv\nred\n"
 
 
+@pytest.mark.needs(Capability.USERS)
 def test_exec_stands_where_the_container_does(box: type[Container]) -> None:
     """Without options an exec has the container's variables, user, directory and files."""
     with box("sleep", "300", init=True, environment={"A": "1"}, user="1000", workdir="/srv") as container:

@@ -116,6 +116,7 @@ def test_layers_are_shared(engine: Engine, rootfs: Path) -> None:
     assert two.id in one.layers[0].shared_with
 
 
+@pytest.mark.needs(Capability.USERS)
 def test_config_is_kept_and_used(engine: Engine, rootfs: Path) -> None:
     """What an image says of its containers is what they get, unless they say otherwise."""
     config = ImageConfig(command=("two",), entrypoint=("echo", "one"), environment={"A": "1", "B": "2"}, workdir="/srv",

@@ -571,6 +571,7 @@ def test_restart_policy_ends_with_stop(box: type[Container]) -> None:
 # -- what a container is made with ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs(Capability.USERS)
 def test_environment_and_user(box: type[Container]) -> None:
     """Variables, user, group, working directory and host name are what was asked for."""
     script = "echo $COLOUR; id -u; id -g; pwd; hostname"
@@ -590,6 +591,7 @@ def test_defaults(box: type[Container]) -> None:
     assert "/bin" in path
 
 
+@pytest.mark.needs(Capability.USERS)
 def test_unknown_user(box: type[Container]) -> None:
     """A user that the image doesn't know is refused, by name; a number needs no entry."""
     with pytest.raises(Exception, match="ghost"):

@@ -21,6 +21,7 @@ USES: dict[Capability, Callable[[type[Container], Container, Path], object]] = {
     Capability.TTY: lambda box, running, path: box("true", tty=True),
     Capability.PAUSE: lambda box, running, path: running.pause(),
     Capability.LIMITS: lambda box, running, path: box("true", memory="64m"),
+    Capability.USERS: lambda box, running, path: box("true", user="1000"),
     Capability.STATS: lambda box, running, path: running.stats(),
     Capability.TOP: lambda box, running, path: running.top(),
     Capability.DIFF: lambda box, running, path: running.diff(),
