@@ -120,7 +120,8 @@ class Engine:
         if capability not in self._backend.capabilities:
             wanted = f"{what} needs {capability.value}" if what else capability.value
             remedy = self._backend.remedies.get(capability, "")
-            raise Unsupported(f"the {self._backend.name} backend lacks {capability.name}: {wanted}" + (remedy and f"; {remedy}"))
+            text = f"the {self._backend.name} backend lacks {capability.name}: {wanted}"
+            raise Unsupported(text + (remedy and f"; {remedy}"))
 
     def require_for(self, spec: ContainerSpec) -> None:
         """Raise `Unsupported` if the backend lacks what the options ask for; nothing is done less silently."""

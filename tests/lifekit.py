@@ -132,7 +132,8 @@ class Store:
         found = set()
         for top in ("/sys/fs/cgroup", *map(str, Path("/sys/fs/cgroup").glob("*"))):
             with suppress(OSError):
-                found |= {f"{top}/pycontainers/{name}" for name in os.listdir(f"{top}/pycontainers") if name.startswith(self.tag)}
+                names = os.listdir(f"{top}/pycontainers")
+                found |= {f"{top}/pycontainers/{name}" for name in names if name.startswith(self.tag)}
         return found
 
     def left(self) -> dict[str, object]:

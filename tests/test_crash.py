@@ -156,7 +156,8 @@ class Remove(Case):
 
     def prepare(self) -> None:
         """Start it, and have it write something."""
-        self.container = self.made("sh", "-c", "mkdir -p /d/e/f; for i in 1 2 3 4 5 6 7 8 9; do echo > /d/e/f/$i; done; exec sleep 600")
+        script = "mkdir -p /d/e/f; for i in 1 2 3 4 5 6 7 8 9; do echo > /d/e/f/$i; done; exec sleep 600"
+        self.container = self.made("sh", "-c", script)
         self.container.start()
 
     def call(self) -> str:

@@ -100,8 +100,8 @@ PAYLOADS = {
     "paused": ('"sleep", "600"', "c.pause()"),
     "set-user-id": ('"/setuid/sleep", "600"', ""),
     "set-user-id-user": ('"/setuid/sleep", "600"', ""),
-    "sessions": ('"sh", "-c", "setsid setsid sleep 600 & setsid sh -c \'trap : TERM INT HUP; sleep 600\' & '
-                 'trap : TERM; sleep 600 & wait; wait"', 'wait_for_three()'),
+    "sessions": (('"sh", "-c", "setsid setsid sleep 600 & setsid sh -c \'trap : TERM INT HUP; sleep 600\' & '
+                  'trap : TERM; sleep 600 & wait; wait"'), 'wait_for_three()'),
     "exec": ('"sleep", "600"', 'p = c.popen("setsid", "sleep", "600")'),
     "host-pid": ('"sh", "-c", "setsid sleep 600 & sleep 600"', ""),
     "restarting": ('"sh", "-c", "exit 1"', 'wait_restarts()'),
@@ -214,7 +214,7 @@ hear()
 
 
 def test_never_started_is_swept(store: Store) -> None:
-    """One that was created for a `with` that never came goes with the next use after its creator's end; a detached one stays."""
+    """One created for a `with` that never came goes with the next use after its creator's end; a detached one stays."""
     creator = store.python("""
 say(Box("true").id)
 say(Box("true", lifetime="detached").id)
@@ -391,7 +391,9 @@ def test_everything_of_ours_killed(store: Store) -> None:
     for pid in store.processes():
         os.kill(pid, signal.SIGKILL)
 
-    told = finish(store.python('say(*sorted(f"{c.id}:{c.status}:{c.exit_code}" for c in Container.list(all=True, engine=engine)))'))
+    told = finish(store.python(
+        'say(*sorted(f"{c.id}:{c.status}:{c.exit_code}" for c in Container.list(all=True, engine=engine)))'
+    ))
     assert told.split() == sorted(f"{c.id}:exited:137" for c in containers)
     wait_until(lambda: not payloads(str(store.root)), 2)
     assert not store.cgroups()
@@ -425,7 +427,8 @@ for number in range(15):
     other = Engine("native", root=f"{sys.argv[1]}-{os.getpid()}")
     if number == 0:
         Image.import_rootfs(os.path.join(os.path.dirname(sys.argv[1]), "rootfs"), "box", engine=other)
-    assert Image.get("box", engine=other).run("sh", "-c", "grep -c /pycontainers/ /proc/self/cgroup; echo x", memory="64m").stdout.endswith("x\\n")
+    script = "grep -c /pycontainers/ /proc/self/cgroup; echo x"
+    assert Image.get("box", engine=other).run("sh", "-c", script, memory="64m").stdout.endswith("x\\n")
     other.close()
 shutil.rmtree(other.backend._store.root)
 say("done")

@@ -70,7 +70,8 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
 WORKER = """
 def work(number):
     for round in range({each}):
-        c = Box("sh", "-c", "echo $NAME; exec sleep 600", name=f"{process}-{{number}}-{{round}}", environment={{"NAME": f"{process}-{{number}}-{{round}}"}})
+        name = f"{process}-{{number}}-{{round}}"
+        c = Box("sh", "-c", "echo $NAME; exec sleep 600", name=name, environment={{"NAME": name}})
         c.start()
         assert c.status == "running"
         assert next(iter(c.logs(follow=True))).strip() == c.name

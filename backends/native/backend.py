@@ -139,7 +139,8 @@ class NativeBackend(Backend):
         """Remove a container or an image."""
         if kind is ContainerRecord:
             return self._containers.remove(ref, force=force)
-        running = [record.id for record in self._containers.list() if record.state.status.value in ("running", "paused", "restarting")]
+        living = ("running", "paused", "restarting")
+        running = [record.id for record in self._containers.list() if record.state.status.value in living]
         removed = self._images.remove(ref, force=force, running=running)
         for tag in removed.untagged:
             self._events.write("untag", tag, kind="image", name=tag)

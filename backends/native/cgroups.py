@@ -220,7 +220,8 @@ def device_program(rules: tuple[str, ...]) -> bytes:
         refused = 7 & ~sum(bit for bit, letter in ((1, "m"), (2, "r"), (4, "w")) if letter in (found[4] or "rwm"))
         if refused:
             tests.append([(0xBF, 1, 2, 0), (0x57, 1, 0, refused), (0x55, 1, 0, 0)])
-        tests += [[(0x55, register, 0, int(text))] for register, text in ((4, found[2] or "*"), (5, found[3] or "*")) if text != "*"]
+        numbers = ((4, found[2] or "*"), (5, found[3] or "*"))
+        tests += [[(0x55, register, 0, int(text))] for register, text in numbers if text != "*"]
         steps = [step for test in tests for step in test]
         for at, (operation, target, source, value) in enumerate(steps):
             # A test that fails jumps to the next rule: over the rest of this one, and over its two last instructions.

@@ -473,7 +473,8 @@ class Containers:
             if log >= 0:
                 out, err = collect(log)
                 os.close(log)
-        raise TimedOut(f"running {config.spec.image}: it did not end within {timeout} s, and was killed", stdout=out, stderr=err)
+        text = f"running {config.spec.image}: it did not end within {timeout} s, and was killed"
+        raise TimedOut(text, stdout=out, stderr=err)
 
     def _destroy(self, connection: Connection) -> Answer | None:
         """Have the container at the other end of a connection killed and removed; returns the last word."""
@@ -611,9 +612,9 @@ class Containers:
 
     def _wait_removed(self, id: str, deadline: float | None) -> ContainerState | None:
         record = Record()
-        for event in self.events.read(since=None, follow=True):
+        for _ in self.events.read(since=None, follow=True):
             try:
-                record, living = read_record(self.path(id))
+                record, _living = read_record(self.path(id))
             except FileNotFoundError:
                 return self._last_state(id, record)
             if deadline is not None and time.monotonic() >= deadline:
@@ -782,7 +783,7 @@ class Containers:
 
     def _limit(self, id: str, spec: ContainerSpec, fields: dict[str, object]) -> None:
         """Set a running container's limits; raising them may need the other order than lowering them (memory, memsw)."""
-        writes = [write for write in planning.limit_writes(spec)]
+        writes = list(planning.limit_writes(spec))
         layout = cgroups.layout()
         failed: list[tuple[str, str, str]] = []
         for round_ in range(2):

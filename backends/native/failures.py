@@ -15,7 +15,6 @@ from pycontainers.errors import InvalidState
 from pycontainers.errors import StartFailed
 from pycontainers.errors import StoreFull
 from pycontainers.errors import Unsupported
-from pycontainers.errors import Unsupported
 
 _DOING = {
     C.PYC_STEP_PLAN: "reading the plan", C.PYC_STEP_FILES: "opening the files of", C.PYC_STEP_CGROUP: "making the cgroup",
@@ -69,7 +68,8 @@ def start_error(answer: Answer, name: str) -> ContainersError:
     elif answer.step == C.PYC_STEP_PLAN:
         return InvalidSpec(f"starting {name}: the plan is damaged or too large ({reason})")
     elif number in (errno.ENOSPC, errno.EDQUOT):
-        return _numbered(StoreFull(f"starting {name}: {_DOING.get(answer.step, 'preparing')} {text!r}: {reason}; free some room"), number)
+        doing = _DOING.get(answer.step, "preparing")
+        return _numbered(StoreFull(f"starting {name}: {doing} {text!r}: {reason}; free some room"), number)
     else:
         remedy = _REMEDY.get(answer.step)
         result = StartFailed(f"starting {name}: {_DOING.get(answer.step, 'preparing')} {text!r}: {reason}"

@@ -79,8 +79,8 @@ class Inside:
         received, sent = _net_io(pids)
         return Stats(
             time=now, cpu_time=cpu_time, cpu=max(0.0, cpu_time - used) / max(now - before, 1e-3),
-            memory=_memory(name, pids), memory_limit=_memory_limit(name), pids=len(pids), block_read=read, block_written=written,
-            net_received=received, net_sent=sent)
+            memory=_memory(name, pids), memory_limit=_memory_limit(name), pids=len(pids),
+            block_read=read, block_written=written, net_received=received, net_sent=sent)
 
     def _cpu_time(self, name: str, pids: Sequence[int]) -> float:
         path = cgroups.path_of(name, "cpuacct")

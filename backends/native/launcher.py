@@ -694,5 +694,6 @@ class JobFailed(Exception):
             if answer.op == _ARCHIVE_STEP_LIMIT:
                 return LimitExceeded(f"{doing}: {answer.text!r} exceeds the limits of archives")
             if answer.op in (_ARCHIVE_STEP_CORRUPT, _ARCHIVE_STEP_ESCAPE):
-                return CorruptArchive(f"{doing}: the archive is truncated or malformed at {answer.text!r}; nothing of it was kept")
+                reason = f"the archive is truncated or malformed at {answer.text!r}; nothing of it was kept"
+                return CorruptArchive(f"{doing}: {reason}")
         return store_error(OSError(answer.error, os.strerror(answer.error)), answer.text, doing)

@@ -90,7 +90,9 @@ class PlanBuilder:
             self._texts += joined.encode("utf-8", "surrogateescape") + b"\0\0"
         return at
 
-    def op(self, code: int, flags: int = 0, *, slot: int = -1, a: int = 0, b: int = 0, c: int = 0, x: int = 0, y: int = 0) -> None:
+    def op(
+        self, code: int, flags: int = 0, *, slot: int = -1, a: int = 0, b: int = 0, c: int = 0, x: int = 0, y: int = 0
+    ) -> None:
         """Append an op; `a`, `b` and `c` are places of texts or lists."""
         self._ops.append((code, flags, slot, a, b, c, x, y))
 

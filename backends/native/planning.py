@@ -289,7 +289,9 @@ class _Planner:
             return
         slot = C.PYC_FDS_MAX
         for overlay in host.overlays[1:]:
-            lowers = [f"binds/{self.attach(path, recursive=False)}" if path.startswith("/") else path for path in overlay.lowers]
+            lowers = [
+                f"binds/{self.attach(path, recursive=False)}" if path.startswith("/") else path for path in overlay.lowers
+            ]
             slot -= 1
             directory = self.context.directory
             b.op(C.PYC_OP_OVERLAY, flags, slot=slot, a=b.list(lowers), b=b.text(f"{directory}/upper/{overlay.target}"),
@@ -313,7 +315,8 @@ class _Planner:
         self.sources.append(Source(slot, path, create, recursive))
         spread = _PROPAGATION.get(propagation)
         if spread is None:
-            raise InvalidSpec(f"volumes: propagation must be one of {', '.join(filter(None, _PROPAGATION))}: got {propagation!r}")
+            known = ", ".join(filter(None, _PROPAGATION))
+            raise InvalidSpec(f"volumes: propagation must be one of {known}: got {propagation!r}")
         self.builder.op(C.PYC_OP_ATTACH, C.PYC_OP_IS_FILE if is_file else 0, slot=slot, a=self.builder.text(path), x=spread)
         return slot
 
@@ -342,9 +345,10 @@ class _Planner:
                  x=status.st_mode, y=status.st_rdev)
         if spec.privileged and not rootless:
             for name in sorted(os.listdir("/dev")):
-                status = os.lstat(f"/dev/{name}")
+                path = f"/dev/{name}"
+                status = os.lstat(path)
                 if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-                    b.op(C.PYC_OP_DEVICE, a=b.text(f"/dev/{name}"), b=b.text(f"/dev/{name}"), x=status.st_mode, y=status.st_rdev)
+                    b.op(C.PYC_OP_DEVICE, a=b.text(path), b=b.text(path), x=status.st_mode, y=status.st_rdev)
 
     def files(self) -> None:
         """Give the container its own hosts, hostname and resolv.conf."""
@@ -401,7 +405,9 @@ class _Planner:
                 slot, is_file = self._bound[mount]
                 b.op(C.PYC_OP_BIND, C.PYC_OP_IS_FILE if is_file else 0, slot=slot, b=b.text(mount.target), x=attrs)
             elif mount.source:
-                raise Unsupported(f"backend native lacks named volumes ({mount.source!r}): bind a directory, by an absolute path")
+                raise Unsupported(
+                    f"backend native lacks named volumes ({mount.source!r}): bind a directory, by an absolute path"
+                )
 
     def attach_binds(self) -> None:
         """Ask for the sources of binds: in the supervisor's half, before the root is made."""
@@ -415,7 +421,9 @@ class _Planner:
                     is_file = not stat.S_ISDIR(os.stat(path).st_mode)
                 except FileNotFoundError:
                     if not mount.create:
-                        raise InvalidSpec(f"invalid mount config for type \"bind\": bind source path does not exist: {path}") from None
+                        raise InvalidSpec(
+                            f'invalid mount config for type "bind": bind source path does not exist: {path}'
+                        ) from None
                     is_file = False
                 except OSError as error:
                     raise InvalidSpec(f"volumes: the bind source {path!r} can't be used: {error.strerror}") from error
@@ -481,7 +489,8 @@ def plan_container(spec: ContainerSpec, context: Context) -> Planned:
     template = _templates.get(key) if key is not None else None
     if template is None:
         directory = f"containers/{_TOKEN[:2]}/{_TOKEN}"
-        template = _plan(spec, evolve(context, id=_TOKEN, directory=directory, cgroup=context.cgroup.replace(context.id, _TOKEN)))
+        cgroup = context.cgroup.replace(context.id, _TOKEN)
+        template = _plan(spec, evolve(context, id=_TOKEN, directory=directory, cgroup=cgroup))
         if key is not None:
             _templates[key] = template
             if len(_templates) > _TEMPLATES_MAX:

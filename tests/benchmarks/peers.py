@@ -65,7 +65,7 @@ class Docker:
         self.daemon = subprocess.Popen(
             ["/usr/sbin/dockerd", "--data-root", str(self.folder / "data"), "--exec-root", str(self.folder / "exec"),
              "--pidfile", str(self.folder / "pid"), "-H", self.socket, "--bridge=none", "--iptables=false",
-             "--storage-driver=overlay2"], stdout=open(self.folder / "log", "wb"), stderr=subprocess.STDOUT)
+             "--storage-driver=overlay2"], stdout=open(self.folder / "log", "wb"), stderr=subprocess.STDOUT)  # noqa: SIM115
         deadline = time.monotonic() + 60
         while subprocess.run([*self.command("version")], capture_output=True).returncode:
             if time.monotonic() > deadline or self.daemon.poll() is not None:
@@ -76,9 +76,11 @@ class Docker:
         tar.wait()
 
     def command(self, *arguments: str) -> list[str]:
+        """Return Docker's command line."""
         return ["docker", "-H", self.socket, *arguments]
 
     def close(self) -> None:
+        """Remove its containers and stop it."""
         ids = subprocess.run(self.command("ps", "-aq"), capture_output=True, text=True).stdout.split()
         if ids:
             subprocess.run(self.command("rm", "-f", *ids), capture_output=True)
@@ -101,13 +103,16 @@ class Podman:
         tar.wait()
 
     def command(self, *arguments: str) -> list[str]:
+        """Return podman's command line."""
         return ["podman", "--root", str(self.folder / "root"), "--runroot", str(self.folder / "run"), "--runtime", "runc",
                 "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--tmpdir", str(self.folder / "tmp"), *arguments]
 
     def run_command(self, *arguments: str) -> list[str]:
+        """Return podman's command line that runs a container with the limits of ours."""
         return self.command("run", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=100:100", *arguments)
 
     def close(self) -> None:
+        """Remove its containers and mounts."""
         subprocess.run(self.command("rm", "-f", "-a"), capture_output=True)
         subprocess.run(["umount", "-l", str(self.folder / "root/overlay")], capture_output=True)
 

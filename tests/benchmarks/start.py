@@ -45,6 +45,7 @@ class Bench:
         self.verdicts: list[tuple[str, float, float, float, bool]] = []
 
     def close(self) -> None:
+        """Remove all containers."""
         for container in Container.list(all=True):
             container.remove(force=True)
         self.engine.close()
@@ -231,14 +232,15 @@ class Bench:
         time.sleep(2)
         before = _available()
         number = 10 if self.quick else 30
-        ids = [peers.run(*self.podman.run_command("-d", "--network", "none", "bb:1", "/bin/sleep", "1000")).stdout.decode().strip()
-               for _ in range(number)]
+        command = self.podman.run_command("-d", "--network", "none", "bb:1", "/bin/sleep", "1000")
+        ids = [peers.run(*command).stdout.decode().strip() for _ in range(number)]
         time.sleep(1)
         podman = (before - _available()) / number
         monitors = subprocess.run(["pgrep", "conmon"], capture_output=True, text=True).stdout.split()
         conmon = statistics.median([_pss(pid) for pid in monitors]) if monitors else float("nan")
         subprocess.run(self.podman.command("rm", "-f", "-t", "0", *ids), capture_output=True)
-        print(f"\nmemory: supervisor {pss:.0f} KiB PSS (conmon {conmon:.0f}); per container ours {ours:.0f} KiB, podman {podman:.0f} KiB")
+        print(f"\nmemory: supervisor {pss:.0f} KiB PSS (conmon {conmon:.0f}); "
+              f"per container ours {ours:.0f} KiB, podman {podman:.0f} KiB")
         self.judge("supervisor PSS in KiB", pss, 128, 25, most=True)
         self.judge("machine memory per container, podman over ours", podman / ours, 1.2, 1.5, most=False)
 
@@ -254,8 +256,9 @@ class Bench:
             def action(*command: str) -> object:
                 return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 
+            touch = "import pycontainers; pycontainers.Image; pycontainers.Container"
             actions = {"bare": action(sys.executable, "-c", "pass"),
-                       "import": action(sys.executable, "-c", "import pycontainers; pycontainers.Image; pycontainers.Container"),
+                       "import": action(sys.executable, "-c", touch),
                        "ps": action(program, "ps")}
             for each in actions.values():
                 each()  # type: ignore[operator]

@@ -58,6 +58,7 @@ def attack(container: Container, seconds: float, *command: str, name: str = "pyc
 
 
 def test_an_entrypoint_of_proc_self_exe_changes_nothing_of_the_host(engine: Engine, rootfs: Path) -> None:
+    """CVE-2019-5736's first form: the image's entrypoint is whatever runs it."""
     script(rootfs, "again", "#!/proc/self/exe\n")
     evil = Image.import_rootfs(rootfs, "evil", engine=engine)
     files = host_files()
@@ -80,6 +81,7 @@ def test_an_entrypoint_of_proc_self_exe_changes_nothing_of_the_host(engine: Engi
 
 
 def test_a_racer_at_proc_pid_exe_writes_into_no_program_of_ours(engine: Engine, rootfs: Path) -> None:
+    """CVE-2019-5736's second form: a process inside opens every process's program while execs enter."""
     script(rootfs, "again", "#!/proc/self/exe\n")
     evil = Image.import_rootfs(rootfs, "evil", engine=engine)
     before = digests(host_files())

@@ -24,7 +24,8 @@ require_root()
 #: Says where it is, and whether the way up ends at the image's own root.
 WHERE = "readlink /proc/self/cwd; cd ../../../../../../../../..; test -f marker && echo inside"
 PLACES = [*(f"/proc/self/fd/{n}" for n in range(3, 65)), *(f"/proc/1/fd/{n}" for n in range(3, 20)), "/dev/fd/7",
-          "/proc/self/cwd", "/proc/1/root/../..", "/proc/thread-self/cwd", "/link", "/proc/self/fd/7/../..", "/proc/self/root/..", "/work"]
+          "/proc/self/cwd", "/proc/1/root/../..", "/proc/thread-self/cwd", "/link", "/proc/self/fd/7/../..",
+          "/proc/self/root/..", "/work"]
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def answer(container_or_image: Container | type[Container], call: str, *command:
 
 
 def test_no_workdir_of_an_image_leads_out(engine: Engine, rootfs: Path, leaks: list[int]) -> None:
+    """CVE-2024-21626: no working directory in an image's config is a directory of the host."""
     link = rootfs / "link"
     link.symlink_to("/proc/self/fd/7")
     told = {}
@@ -70,6 +72,7 @@ def test_no_workdir_of_an_image_leads_out(engine: Engine, rootfs: Path, leaks: l
 
 
 def test_no_workdir_of_an_exec_leads_out(box: type[Container], leaks: list[int]) -> None:
+    """CVE-2024-21626's second form: nor is one that an exec asks for."""
     for options in ({}, {"cap_add": ["SYS_PTRACE"]}):
         with box("sleep", "60", **options) as container:  # type: ignore[arg-type]
             container.exec("ln", "-s", "/proc/self/fd/7", "/link")
@@ -96,9 +99,10 @@ def test_a_leaked_directory_would_show(rootfs: Path, leaks: list[int]) -> None:
 
 
 def test_only_the_standard_streams_are_open_inside(box: type[Container], leaks: list[int], tmp_path: Path) -> None:
+    """A container's processes have three open files, whatever the options and the caller's own open files."""
     listing = "ls /proc/1/fd; ls /proc/$$/fd; true"
-    for options in ({}, {"init": True}, {"cap_add": ["SYS_PTRACE"]}, {"privileged": True}, {"volumes": {str(tmp_path): "/data"}},
-                    {"stdin_open": True}, {"read_only": True}, {"network": "host"}):
+    for options in ({}, {"init": True}, {"cap_add": ["SYS_PTRACE"]}, {"privileged": True},
+                    {"volumes": {str(tmp_path): "/data"}}, {"stdin_open": True}, {"read_only": True}, {"network": "host"}):
         assert box.run("sh", "-c", "ls /proc/$$/fd; true", **options).stdout.split() == ["0", "1", "2"], options  # type: ignore[arg-type]
         with box("sleep", "60", **options) as container:  # type: ignore[arg-type]
             told = container.exec("sh", "-c", listing).stdout
@@ -141,6 +145,7 @@ def hunted(container: Container, seconds: float = 2.0, **options: str) -> tuple[
 
 
 def test_nobody_traces_an_entering_process(box: type[Container]) -> None:
+    """CVE-2016-9962: a process that enters can't be traced from inside."""
     with box("sleep", "60") as container:
         for options in ({}, {"user": "user"}):
             told, entered = hunted(container, **options)

@@ -48,8 +48,8 @@ class Race:
         self.canary = canary
         self.inner.mkdir()
         self.swapped: list[str] = []
-        for name, target in (("mount", canary.folder), ("small", canary.folder), ("work", canary.folder), ("dev/pts", canary.folder),
-                             ("dev/shm", canary.folder), ("etc", canary.folder)):
+        for name, target in (("mount", canary.folder), ("small", canary.folder), ("work", canary.folder),
+                             ("dev/pts", canary.folder), ("dev/shm", canary.folder), ("etc", canary.folder)):
             self._swap(name, str(target), directory=True)
         for name in ("dev/null", "dev/console", "dev/timer", "conf/hosts", "conf/resolv.conf"):
             self._swap(name, str(canary.secret), directory=False)
@@ -110,6 +110,7 @@ def start_many(box: type[Container], race: Race, count: int) -> int:
 
 
 def test_starts_beside_a_neighbour_that_swaps_paths(box: type[Container], tmp_path: Path, canary: Canary) -> None:
+    """No mount of a start lands outside, while a neighbour swaps directories for links below it."""
     race = Race(box, tmp_path, canary)
     with race.running():
         assert start_many(box, race, STARTS) > STARTS // 10
@@ -118,6 +119,7 @@ def test_starts_beside_a_neighbour_that_swaps_paths(box: type[Container], tmp_pa
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_ten_thousand_starts_beside_a_neighbour_that_swaps_paths(box: type[Container], tmp_path: Path, canary: Canary) -> None:
+    """The same ten thousand times."""
     race = Race(box, tmp_path, canary)
     with race.running():
         assert start_many(box, race, SOAK) > SOAK // 10
@@ -148,7 +150,9 @@ def test_a_mask_that_failed_would_show(box: type[Container]) -> None:
 
 
 @pytest.mark.parametrize("name", ["proc", "sys", "dev", "proc/sys", "sys/firmware"])
-def test_a_link_of_the_image_leads_no_kernel_file_system_elsewhere(engine: Engine, rootfs: Path, tmp_path: Path, name: str) -> None:
+def test_a_link_of_the_image_leads_no_kernel_file_system_elsewhere(
+    engine: Engine, rootfs: Path, tmp_path: Path, name: str
+) -> None:
     """An image whose /proc, /sys or /dev is a link gets no container, or one whose masks hold."""
     copy = tmp_path / "image"
     subprocess.run(["cp", "-a", str(rootfs), str(copy)], check=True)
