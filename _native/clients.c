@@ -220,6 +220,9 @@ client_serve (int i, char *buffer, usize size)
       client_watch (i, &m);
       break;
     case PYC_REQ_SIGNAL:
+      /* As Docker has it: who kills a container, or sends what stops it, does not want it restarted. */
+      if (m.head.a == SIGKILL || m.head.a == sv.plan.head->stop_signal)
+        sv.record.flags |= PYC_RECORD_STOPPED;
       reply (conn, PYC_REPLY_DONE, container_signal ((int)m.head.a), -1);
       break;
     case PYC_REQ_STOP:

@@ -329,7 +329,7 @@ health_judge (bool good)
     }
   record_write ();
   if (sv.record.health != before)
-    event_write (sv.record.health == PYC_HEALTH_HEALTHY ? "health_status: healthy" : "health_status: unhealthy", -1);
+    event_write (sv.record.health == PYC_HEALTH_HEALTHY ? "health_status: healthy" : "health_status: unhealthy", 0, 0);
   health_next (now);
 }
 

@@ -30,9 +30,9 @@ record_write (void)
   watchers_wake ();
 }
 
-/* A line of the store's event log: time, action, id, exit code, and what Python said of the container. */
+/* A line of the store's event log: time, action, id, one number if it has a name, and what Python said of the container. */
 void
-event_write (const char *action, int exit_code)
+event_write (const char *action, const char *name, int number)
 {
   char line[2048];
   usize n = text_number (line, now_ns (0));
@@ -42,10 +42,12 @@ event_write (const char *action, int exit_code)
   n += text_copy (line + n, sizeof line - n, action);
   n += text_copy (line + n, sizeof line - n, "\t");
   n += text_copy (line + n, sizeof line - n, sv.id);
-  if (exit_code >= 0)
+  if (name)
     {
-      n += text_copy (line + n, sizeof line - n, "\texitCode=");
-      n += text_number (line + n, (uint64_t)exit_code);
+      n += text_copy (line + n, sizeof line - n, "\t");
+      n += text_copy (line + n, sizeof line - n, name);
+      n += text_copy (line + n, sizeof line - n, "=");
+      n += text_number (line + n, (uint64_t)number);
     }
   if (sv.plan.head->event)
     {
@@ -166,7 +168,7 @@ started (void)
   sv.paused = false;
   health_begin ();
   record_write ();
-  event_write ("start", -1);
+  event_write ("start", 0, 0);
 }
 
 int
@@ -280,13 +282,18 @@ container_ended (void)
   execs_end ();
   output_drain ();
   if (sv.record.flags & PYC_RECORD_OOM || ((code == 137 || sv.has_memory_limit) && oom_killed ()))
-    sv.record.flags |= PYC_RECORD_OOM;
+    {
+      sv.record.flags |= PYC_RECORD_OOM;
+      event_write ("oom", 0, 0);
+    }
   sv.record.exit_code = code;
   sv.record.finished = now_ns (0);
   sv.record.exits++;
   sv.stop_at = sv.kill_at = 0;
   health_end ();
-  event_write ("die", code);
+  event_write ("die", "exitCode", code);
+  if (sv.stopping && !sv.destroy)
+    event_write ("stop", 0, 0);
   streams_close ();
   start_release (&sv.start);
   if (!restarts (code))
@@ -340,7 +347,7 @@ finish (void)
   if (gone)
     {
       sv.record.status = PYC_STATUS_REMOVED;
-      event_write ("destroy", -1);
+      event_write ("destroy", 0, 0);
     }
   else
     sys (unlinkat, sv.directory, "ctl.sock", 0);
@@ -367,6 +374,8 @@ container_signal (int number)
   if (sv.start.pidfd < 0)
     return -ESRCH;
   e = sys (pidfd_send_signal, sv.start.pidfd, number, 0, 0);
+  if (e == 0)
+    event_write ("kill", "signal", number);
   /* A process frozen by the v1 freezer dies only once it is thawed. */
   if (number == SIGKILL && sv.paused && sv.start.unified < 0)
     container_freeze (false);
@@ -415,7 +424,7 @@ container_freeze (bool on)
   sv.paused = on;
   sv.record.status = on ? PYC_STATUS_PAUSED : PYC_STATUS_RUNNING;
   record_write ();
-  event_write (on ? "pause" : "unpause", -1);
+  event_write (on ? "pause" : "unpause", 0, 0);
   return 0;
 }
 
@@ -485,6 +494,7 @@ void
 container_stop (int number, uint64_t timeout)
 {
   sv.record.flags |= PYC_RECORD_STOPPED;
+  sv.stopping = true;
   if (sv.restart_at)
     {
       sv.restart_at = 0;

@@ -44,6 +44,7 @@ struct supervisor
   bool paused;
   bool over;
   bool destroy;
+  bool stopping;
   bool owner_gone;
   bool has_memory_limit;
   bool output_blocked;
@@ -65,7 +66,7 @@ extern struct supervisor sv;
 
 /* supervisor.c */
 void record_write (void);
-void event_write (const char *action, int exit_code);
+void event_write (const char *action, const char *name, int number);
 void plan_reload (void);
 int container_start (void);
 void container_ended (void);
