@@ -292,10 +292,13 @@ class Stdio:
 class Process(Protocol):
     """A running exec. All methods are thread-safe; `close` gives up the handle (and ends a `kill_on_close` exec)."""
 
-    #: In the caller's process namespace.
-    pid: int
-    #: The terminal's master for an exec with `tty`, else -1; closed by `close`.
-    terminal: int
+    @property
+    def pid(self) -> int:
+        """Its pid in the caller's process namespace."""
+
+    @property
+    def terminal(self) -> int:
+        """The terminal's master for an exec with `tty`, else -1; closed by `close`."""
 
     def fileno(self) -> int:
         """Return a descriptor that is readable once the exec has ended."""
@@ -316,10 +319,13 @@ class Process(Protocol):
 class Attachment(Protocol):
     """A client's hold on a container's streams. `stdin` and output are apart: the log is the output's one source."""
 
-    #: Write end of the container's stdin pipe, or its terminal's master; -1 if it has none. Closed by `close`.
-    stdin: int
-    #: True when `stdin` is a terminal's master (resize it with TIOCSWINSZ).
-    tty: bool
+    @property
+    def stdin(self) -> int:
+        """Write end of the container's stdin pipe, or its terminal's master; -1 if it has none. Closed by `close`."""
+
+    @property
+    def tty(self) -> bool:
+        """True when `stdin` is a terminal's master (resize it with TIOCSWINSZ)."""
 
     def frames(self) -> Iterator[LogFrame]:
         """Yield output from the moment of attaching (or the first byte, if asked so) until the container ends."""

@@ -86,7 +86,7 @@ def is_root(user: str | None) -> bool:
 def _strings(option: str) -> Callable[[Any], Any]:
     def convert(value: Iterable[str] | str | None) -> Strings | None:
         if value is None or value == ():
-            return value  # type: ignore[return-value]
+            return value
         if isinstance(value, str):
             return (value,)
         if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):

@@ -6,8 +6,8 @@ import builtins
 import os
 import platform
 from collections.abc import Iterator
+from typing import Any
 from typing import BinaryIO
-from typing import cast
 
 from pycontainers._native._lib import lib as C
 from pycontainers.backend import Attachment
@@ -106,16 +106,17 @@ class NativeBackend(Backend):
     def list(self, kind: type[Object]) -> builtins.list[Object]:
         """Return all containers or images, newest first."""
         self._store.settle()
-        if kind is ContainerRecord:
-            return cast("builtins.list[Object]", self._containers.list())
-        return cast("builtins.list[Object]", self._images.list())
+        found: builtins.list[Object] = self._part(kind).list()
+        return found
+
+    def _part(self, kind: type[Object]) -> Any:
+        return self._containers if kind is ContainerRecord else self._images
 
     def get(self, kind: type[Object], ref: str) -> Object:
         """Return one container or image."""
         self._store.settle()
-        if kind is ContainerRecord:
-            return cast("Object", self._containers.get(ref))
-        return cast("Object", self._images.get(ref))
+        found: Object = self._part(kind).get(ref)
+        return found
 
     def create(self, spec: Creatable) -> str:
         """Make a container, or an image from a root file system."""

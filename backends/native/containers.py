@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import json
 import os
@@ -824,7 +825,7 @@ class Containers:
                     file.write(pid)
             moved |= fresh
 
-    def processes(self, id: str) -> list[int]:
+    def processes(self, id: str) -> builtins.list[int]:
         """Return the pids of a running container's processes, as this process counts."""
         layout = cgroups.layout()
         pids: set[int] = set()
@@ -909,7 +910,7 @@ class Containers:
         for id in gone:
             self._kill(id)
         # Looked for first: a cgroup of a supervisor that begins meanwhile is not among them.
-        there = set()
+        there: set[str] = set()
         for hierarchy in cgroups.layout().hierarchies:
             with suppress(OSError):
                 there.update(name for name in os.listdir(hierarchy.path) if name.startswith(f"{self.tag}-"))

@@ -20,9 +20,9 @@ from pycontainers.backends.native.record import Record
 from pycontainers.backends.native.record import parse_record
 
 
-def ask(root_fd: int, directory: str, kind: int, **rest: int) -> Answer:
+def ask(root_fd: int, directory: str, kind: int, flags: int = 0, *, a: int = 0, b: int = 0, c: int = 0) -> Answer:
     """Ask a supervisor one thing. Raises `Gone` where there is none (any more)."""
-    answer, connection = call(root_fd, f"{directory}/ctl.sock", kind, **rest)
+    answer, connection = call(root_fd, f"{directory}/ctl.sock", kind, flags, a=a, b=b, c=c)
     connection.close()
     assert answer is not None
     return answer

@@ -272,7 +272,7 @@ class Inside:
             os.close(writer)
             for fd in fds:
                 os.close(fd)
-        return status, io.BufferedReader(_ArchiveStream(reader, connection, f"{ref}:{path}"), 1 << 16)  # type: ignore[return-value]
+        return status, io.BufferedReader(_ArchiveStream(reader, connection, f"{ref}:{path}"), 1 << 16)
 
     def write_archive(self, ref: str, path: str, archive: BinaryIO) -> None:
         """Unpack a tar below a directory of the container's."""
@@ -363,7 +363,7 @@ class Inside:
 
     def _socket_inodes(self, id: str) -> set[int]:
         """With the host's network, only sockets that the container's own processes hold count."""
-        found = set()
+        found: set[int] = set()
         for pid in self._containers.processes(id):
             with suppress(OSError):
                 for name in os.listdir(f"/proc/{pid}/fd"):
@@ -519,7 +519,7 @@ def _diag(sock: socket.socket, family: int, protocol: int, port: int) -> list[in
     states = 1 << _TCP_LISTEN if protocol == socket.IPPROTO_TCP else 1 << 7
     body = struct.pack("=BBBxI48s", family, protocol, 0, states, bytes(48))
     sock.send(struct.pack("=IHHII", 16 + len(body), 20, 0x301, 1, 0) + body)
-    found = []
+    found: list[int] = []
     while True:
         data = sock.recv(1 << 16)
         at = 0

@@ -52,6 +52,15 @@ class Answer:
 
     __slots__ = ("a", "b", "error", "exit_code", "fds", "flags", "kind", "op", "record", "step", "text")
 
+    kind: int
+    error: int
+    step: int
+    op: int
+    exit_code: int
+    flags: int
+    a: int
+    b: int
+
     def __init__(self, data: bytes, fds: list[int]) -> None:
         """Parse a message."""
         (self.kind, self.error, self.step, self.op, self.exit_code, self.flags, self.a, self.b,
@@ -183,12 +192,12 @@ class prepared:
     def __enter__(self) -> tuple[bytes, list[int]]:
         """Lay the request out."""
         kind, flags, a, b, c, payload, text, text2, fds = self._arguments
-        numbers = list(fds)  # type: ignore[call-overload]
+        numbers: list[int] = list(fds)  # type: ignore[call-overload]
         if len(payload) > C.PYC_MESSAGE_MAX - 1024:  # type: ignore[arg-type]
             self._memfd = os.memfd_create("pycontainers-plan", os.MFD_CLOEXEC)
             os.write(self._memfd, payload)  # type: ignore[arg-type]
             numbers.insert(0, self._memfd)
-            flags |= C.PYC_REQ_PAYLOAD_IN_FD  # type: ignore[operator]
+            flags |= C.PYC_REQ_PAYLOAD_IN_FD
             body = b""
         else:
             body = payload  # type: ignore[assignment]

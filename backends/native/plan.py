@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import struct
 from collections.abc import Iterable
 
@@ -110,7 +111,7 @@ class PlanBuilder:
         def place(at: int) -> int:
             return at + base if at else 0
 
-        def packed(fields: list[int], flags: ProcessPlan) -> bytes:
+        def packed(fields: builtins.list[int], flags: ProcessPlan) -> bytes:
             places = [place(at) for at in fields[:6]]
             has = filter_at if flags.filter else 0
             return _PROCESS.pack(*places, flags.flags, has, len(flags.filter), flags.rows, flags.columns, fields[6],
@@ -129,7 +130,7 @@ class PlanBuilder:
             packed(second, health) if second and health else bytes(_PROCESS.size),
             ops, filters, texts))
 
-    def _process(self, p: ProcessPlan) -> list[int]:
+    def _process(self, p: ProcessPlan) -> builtins.list[int]:
         own_home = any(item.startswith("HOME=") for item in p.env)
         return [self.list(p.argv, "-"), self.list(p.env), self.text(p.user), self.list(p.groups), self.text(p.workdir),
                 self.text(p.path), int(own_home)]

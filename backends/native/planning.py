@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 from attrs import evolve
 from attrs import field
@@ -673,7 +674,7 @@ def _health_process(health: HealthCheck, process: ProcessPlan, config: ImageConf
     return evolve(process, argv=argv, flags=process.flags & ~(C.PYC_PLAN_INIT | C.PYC_PLAN_TTY))
 
 
-def _health_times(health: HealthCheck | None) -> dict[str, int]:
+def _health_times(health: HealthCheck | None) -> dict[str, Any]:
     if health is None:
         return {}
     return {"health_interval": int((health.interval or 30) * 1e9), "health_timeout": int((health.timeout or 30) * 1e9),

@@ -213,7 +213,7 @@ def decode_spec(data: dict[str, object]) -> ContainerSpec:
         if name in _LISTS:
             value = tuple(_LISTS[name](**_tuples(item)) for item in value)  # type: ignore[attr-defined]
         elif name in _VALUES:
-            value = _VALUES[name](**_tuples(value)) if value else None  # type: ignore[arg-type]
+            value = _VALUES[name](**_tuples(value)) if value else None
         elif name in _TUPLES:
             value = tuple(tuple(pair) for pair in value)  # type: ignore[attr-defined]
         arguments[name] = value
