@@ -348,6 +348,9 @@ event_serve (struct epoll_event *event, char *buffer, usize size)
     case SOURCE_HEALTH:
       health_output ();
       break;
+    case SOURCE_ORPHAN:
+      orphans_reap ();
+      break;
     }
 }
 

@@ -20,6 +20,7 @@ static struct exec
   int conn;
   int pidfd;
   uint32_t number;
+  int pid;
 } execs[EXECS_MAX];
 
 static int
@@ -93,7 +94,7 @@ exec_start (struct start *s, const struct pyc_process *process, uint32_t flags)
     }
   if (cgroup >= 0)
     sys (close, cgroup);
-  execs[i] = (struct exec){ EXEC_USED | flags | (cgroup < 0 ? EXEC_REAPER : 0), -1, -1, s->pidfd, number };
+  execs[i] = (struct exec){ EXEC_USED | flags | (cgroup < 0 ? EXEC_REAPER : 0), -1, -1, s->pidfd, number, s->pid };
   watch_fd (s->pidfd, SOURCE_EXEC, i, EPOLLIN);
   return i;
 }
@@ -225,6 +226,15 @@ exec_ended (int index)
   e->flags &= ~(uint32_t)EXEC_USED;
   if (e->flags & EXEC_HEALTH)
     health_result (r.exit_code);
+}
+
+bool
+exec_is (int pid)
+{
+  for (int i = 0; i < EXECS_MAX; i++)
+    if (execs[i].flags & EXEC_USED && execs[i].pid == pid)
+      return true;
+  return false;
 }
 
 /* The container's first process has ended, and the kernel has killed all others of its namespace. */

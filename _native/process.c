@@ -350,7 +350,7 @@ descends (int proc, int pid, int root)
 }
 
 /* Kills all that descends from this process until nothing is left: orphans come back to it, for it is a subreaper. */
-static void
+void
 reaper_kill (int proc)
 {
   static char buffer[8192] __attribute__ ((aligned (8)));

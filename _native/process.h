@@ -54,5 +54,7 @@ int child_op (struct child *c, const struct pyc_op *op);
 int pivot (struct child *c);
 /* The last part of every start, in the container's root already; returns (-1) only if it failed. */
 int become (struct child *c, const struct pyc_process *p);
+/* Kills all that descends from this process, a subreaper; `proc` is /proc. */
+void reaper_kill (int proc);
 /* Judges a clone: a child that failed reported in `s->failure` and is reaped. 0 or -1. */
 int launched (struct start *s, long pid, int pidfd);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <linux/fs.h>
+#include <linux/prctl.h>
 
 struct supervisor sv;
 
@@ -189,6 +190,51 @@ container_start (void)
   return e;
 }
 
+/* -- a container in the host's pid namespace: no namespace's end kills it ---------------------------------------------- */
+
+static int orphan_fd = -1;
+
+void
+orphans_adopt (void)
+{
+  uint64_t child = 1ull << (SIGCHLD - 1);
+  sys (prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  sys (rt_sigprocmask, 0 /* SIG_BLOCK */, &child, 0, 8);
+  orphan_fd = (int)sys (signalfd4, -1, &child, 8, O_CLOEXEC | O_NONBLOCK);
+  if (orphan_fd >= 0)
+    watch_fd (orphan_fd, SOURCE_ORPHAN, 0, EPOLLIN);
+}
+
+/* Reaps what nobody else will: the first process and those of execs are waited for by name. */
+void
+orphans_reap (void)
+{
+  char told[128];
+  while (sys (read, orphan_fd, told, sizeof told) > 0)
+    ;
+  for (;;)
+    {
+      siginfo_t info = { 0 };
+      long e = sys (waitid, 0 /* P_ALL */, 0, &info, 4 | 1 | 0x01000000 /* WEXITED, WNOHANG, WNOWAIT */, 0);
+      if (e || !info.si_pid || info.si_pid == sv.start.pid || exec_is (info.si_pid))
+        return;
+      sys (wait4, info.si_pid, 0, 0, 0);
+    }
+}
+
+void
+orphans_kill (void)
+{
+  long proc;
+  if (!(sv.plan.head->flags & PYC_PLAN_HOST_PID))
+    return;
+  proc = sys (openat, AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (proc < 0)
+    return;
+  reaper_kill ((int)proc);
+  sys (close, proc);
+}
+
 static void
 stream_close (int *fd)
 {
@@ -280,6 +326,7 @@ container_ended (void)
   if (sv.plan.head->flags & PYC_PLAN_HOST_PID)
     cgroups_kill (&sv.plan);
   execs_end ();
+  orphans_kill ();
   output_drain ();
   if (sv.record.flags & PYC_RECORD_OOM || ((code == 137 || sv.has_memory_limit) && oom_killed ()))
     {
@@ -652,6 +699,8 @@ supervise (int conn, struct message *m, int netns)
   e = record_store ();
   if (e)
     give_up (conn, e, "state");
+  if (sv.plan.head->flags & PYC_PLAN_HOST_PID)
+    orphans_adopt ();
   if (container_start ())
     begin_failed (conn);
   if (sv.start.netns >= 0)

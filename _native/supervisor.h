@@ -13,7 +13,8 @@ enum source
   SOURCE_OUTPUT,
   SOURCE_OWNER,
   SOURCE_EXEC,
-  SOURCE_HEALTH
+  SOURCE_HEALTH,
+  SOURCE_ORPHAN
 };
 
 enum client_flag
@@ -100,6 +101,11 @@ void exec_client_gone (int client);
 void exec_kill (int client);
 long exec_signal (int client, int number);
 void execs_end (void);
+bool exec_is (int pid);
+/* In the host's pid namespace: what the container's processes leave behind becomes the supervisor's. */
+void orphans_adopt (void);
+void orphans_reap (void);
+void orphans_kill (void);
 void health_begin (void);
 void health_end (void);
 void health_tick (uint64_t now);

@@ -197,7 +197,20 @@ class Cold(Run):
                 os.kill(pid, signal.SIGKILL)
 
 
-CASES = {"create": Create, "start": Start, "exec": Exec, "stop": Stop, "remove": Remove, "run": Run, "cold": Cold}
+class Owned(Case):
+    """A container that lives as long as the caller."""
+
+    def call(self) -> str:
+        """Enter it."""
+        return self.store.box("sleep", "600", environment={"STORE": str(self.store.root)}).__enter__().id
+
+    def check(self, reported: str | None, harmed: bool) -> None:
+        """The caller is dead by now, whether it was struck or has ended: so is the container, soon."""
+        wait_until(lambda: not payloads(str(self.store.root)), 1)
+        wait_until(lambda: not Container.list(all=True, engine=self.store.engine), 1)
+
+
+CASES = {"create": Create, "start": Start, "exec": Exec, "stop": Stop, "remove": Remove, "run": Run, "cold": Cold, "with": Owned}
 
 
 def begin(case: Case) -> tuple[int, int]:
@@ -284,6 +297,13 @@ def next_use(store: Store) -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def clear(store: Store) -> None:
+    """Remove all containers."""
+    for container in Container.list(all=True, engine=store.engine):
+        with suppress(NotFound):
+            container.remove(force=True)
+
+
 def duration(make: Callable[[], Case]) -> float:
     """Return the seconds that a call takes undisturbed."""
     times = []
@@ -295,8 +315,7 @@ def duration(make: Callable[[], Case]) -> float:
         said = end(pid, reader)
         times.append(time.perf_counter() - began)
         assert said.startswith("="), said
-        for container in Container.list(all=True, engine=case.store.engine):
-            container.remove(force=True)
+        clear(case.store)
     return statistics.median(times)
 
 
@@ -316,8 +335,7 @@ def sweep(store: Store, name: str, whose: str, record: Callable[[str, object], N
             raise AssertionError(where) from error
         except AssertionError as error:
             raise AssertionError(f"{where}: {error}") from error
-        for container in Container.list(all=True, engine=store.engine):
-            container.remove(force=True)
+        clear(store)
         with suppress(AssertionError):
             wait_until(lambda: not store.left(), 2)
         left = store.left()
@@ -328,8 +346,8 @@ def sweep(store: Store, name: str, whose: str, record: Callable[[str, object], N
     assert inside >= MOMENTS // 4
 
 
-PAIRS = [("caller", name) for name in CASES] + [("launcher", name) for name in ("start", "remove", "run")] + [
-    ("supervisor", name) for name in ("start", "exec", "stop", "remove", "run")]
+PAIRS = [("caller", name) for name in CASES] + [("launcher", name) for name in ("start", "remove", "run", "with")] + [
+    ("supervisor", name) for name in ("start", "exec", "stop", "remove", "run", "with")]
 
 
 @pytest.mark.parametrize(("whose", "name"), PAIRS)

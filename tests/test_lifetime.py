@@ -148,6 +148,24 @@ os._exit(0)
     store.check_clean()
 
 
+@pytest.mark.parametrize("how", ["exec", "popen"])
+def test_an_exec_dies_with_its_caller(store: Store, how: str) -> None:
+    """A command in someone else's container ends with who asked for it, with all that it started; the container goes on."""
+    with store.box("sleep", "600", environment=marked(store)) as container:
+        command = f'c.{how}("sh", "-c", "setsid sleep 600 & sleep 600", environment={marked(store, "e")!r})'
+        caller = store.python(f"""
+c = Container.get({container.id!r}, engine=engine)
+kept = []
+threading.Thread(target=lambda: kept.append({command}), daemon=True).start()
+hear()
+""")
+        wait_until(lambda: len(payloads(f"{store.root}e")) >= 2)
+        die(caller)
+        wait_until(lambda: not payloads(f"{store.root}e"), WITHIN)
+        assert container.exec("echo", "alive").stdout == "alive\n"
+    store.check_clean()
+
+
 def test_the_thread_that_started_it_may_end(store: Store) -> None:
     """A container is its process's, not its thread's."""
     made = []

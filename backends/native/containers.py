@@ -6,6 +6,7 @@ import builtins
 import errno
 import json
 import os
+import signal
 import threading
 import time
 from collections import OrderedDict
@@ -886,6 +887,8 @@ class Containers:
             if not heal_record(self.path(id)):
                 return
             self.remove_cgroups([f"{self.tag}-{id}"])
+            if self.config(id).spec.pid == "host":
+                _kill_inside(id)
             self.events.write("die", id, exitCode="137")
             if self.config(id).spec.auto_remove:
                 with self.store.mutating():
@@ -985,6 +988,26 @@ class Follower:
 
 _STATE_WORDS = {C.PYC_STATUS_PAUSED: "paused", C.PYC_STATUS_RESTARTING: "restarting"}
 _ = (Status, parse_record)
+
+
+def _kill_inside(id: str) -> None:
+    """Kill the processes whose root is a container's: for one in the host's pid namespace, where there are no cgroups."""
+    while True:
+        found = False
+        for name in os.listdir("/proc"):
+            if not name.isdigit():
+                continue
+            try:
+                with open(f"/proc/{name}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+                    root = next((line for line in file if line.split(" ", 5)[4] == "/"), "")
+                if f"/{id}/upper" in root:
+                    os.kill(int(name), signal.SIGKILL)
+                    found = True
+            except OSError:
+                continue
+        if not found:
+            return
+        time.sleep(0.001)
 
 
 def _pid_namespace(pid: int) -> int:
