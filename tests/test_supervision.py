@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 def supervisor_of(container: Container) -> int:
     """Return the pid of a container's supervisor."""
-    found = subprocess.run(["pgrep", "-f", f"^pycontainers-supervisor {container.id}"], capture_output=True, text=True)
-    return int(found.stdout.split()[0])
+    begin = f"pycontainers-supervisor {container.id}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cmdline").read_bytes().replace(b"\0", b" ").startswith(begin):
+                return int(process.name)
+    raise LookupError(begin)
 
 
 def cpu_ticks(pid: int) -> int:
