@@ -1,4 +1,4 @@
-"""Finds what an engine of ours has left on the machine: processes, mounts, links, cgroups, temporary files."""
+"""Finds what an engine of ours has left on the machine: processes, namespaces, mounts, links, cgroups, temporary files."""
 
 from __future__ import annotations
 
@@ -36,6 +36,22 @@ def mounts() -> set[str]:
     return set()
 
 
+def namespaces() -> set[str]:
+    """Return process and user namespaces that are not this process's own, with who is in them: what ran in containers.
+
+    Those of services that the machine's own manager started are no business of ours.
+    """
+    found = set()
+    for kind in ("pid", "user"):
+        own = os.readlink(f"/proc/self/ns/{kind}")
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                name = os.readlink(folder / "ns" / kind)
+                if name != own and ".service" not in (folder / "cgroup").read_text():
+                    found.add(f"namespace {name} of {(folder / 'comm').read_text().strip()}")
+    return found
+
+
 def links() -> set[str]:
     """Return network links of ours."""
     with suppress(OSError):
@@ -63,7 +79,7 @@ def temporary() -> set[str]:
 
 def everything() -> set[str]:
     """Return all of the above, as texts that name the thing."""
-    return processes() | mounts() | links() | cgroups() | temporary()
+    return processes() | namespaces() | mounts() | links() | cgroups() | temporary()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -489,7 +489,11 @@ class Launcher:
             fds += [os.open(h.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for h in hierarchies]
             from pycontainers.backends.native.plan import capability_mask
             keep = (1 << 63) - 1 if full else capability_mask(DEFAULT_CAPABILITIES)
-            pid = _execute(fds[2], theirs)
+            try:
+                pid = _execute(fds[2], theirs)
+            except OSError as error:
+                raise BackendUnavailable(f"starting the launcher of {self._store.root}: the helper program: {error.strerror}; "
+                                         "install pycontainers anew") from error
             theirs.close()
             ours.settimeout(_START_TIMEOUT)
             with prepared(C.PYC_REQ_INIT, 0, int(self.rootless), keep, 0, os.fsencode(path), 0, 0, fds) as (message, numbers):
