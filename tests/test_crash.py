@@ -210,7 +210,8 @@ class Owned(Case):
         wait_until(lambda: not Container.list(all=True, engine=self.store.engine), 1)
 
 
-CASES = {"create": Create, "start": Start, "exec": Exec, "stop": Stop, "remove": Remove, "run": Run, "cold": Cold, "with": Owned}
+CASES = {"create": Create, "start": Start, "exec": Exec, "stop": Stop, "remove": Remove, "run": Run, "cold": Cold,
+         "with": Owned}
 
 
 def begin(case: Case) -> tuple[int, int]:
