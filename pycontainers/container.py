@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 
 from pycontainers.image import Image as Image
+from pycontainers.image import _check_text
 from pycontainers.image import _short
 from pycontainers.image import _unknown_option
 from pycontainers.image import image_class
@@ -302,6 +303,7 @@ class Container(metaclass=Image):
         from pycontainers.backend import ContainerRecord
         from pycontainers.errors import ContainerNotFound
 
+        _check_text("ref", ref)
         engine = cls._engine_for(engine)
         record = engine.backend.get(ContainerRecord, ref)
         found = cls._instances(engine, [record])
@@ -471,8 +473,11 @@ class Container(metaclass=Image):
 
         Returns when it has ended; a restart policy doesn't start it again.
         """
+        from pycontainers.errors import InvalidType
         from pycontainers.spec import parse_signal
 
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
+            raise InvalidType(f"timeout takes seconds: got {timeout!r}")
         number = None if signal is None else parse_signal(signal)
         self._handle.engine.backend.stop(self._handle.id, timeout, number)
 

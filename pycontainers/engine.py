@@ -12,6 +12,8 @@ from attrs import frozen
 from pycontainers import plugins
 from pycontainers.backend import Backend
 from pycontainers.backend import Capability
+from pycontainers.errors import ContainersError
+from pycontainers.errors import InvalidType
 from pycontainers.errors import Unsupported
 
 TYPE_CHECKING = False
@@ -64,7 +66,12 @@ class Engine:
             self._backend = backend
         else:
             info = plugins.find_backend(backend) if backend is not None else plugins.default_backend()
-            self._backend = info.open(**options)
+            try:
+                self._backend = info.open(**options)
+            except TypeError as error:
+                if isinstance(error, ContainersError) or error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                    raise
+                raise InvalidType(f"the {info.name} backend has no such option: {', '.join(options)} ({error})") from error
         #: One class per image id; `Image` keeps it.
         self._classes: weakref.WeakValueDictionary[str, Image] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()

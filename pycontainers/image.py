@@ -61,6 +61,7 @@ class Image(ABCMeta):
         """
         from pycontainers.backend import ImageRecord
 
+        _check_text("reference", reference)
         engine = engine or _default()
         return image_class(engine, engine.backend.get(ImageRecord, reference), reference)
 
@@ -410,6 +411,13 @@ def _default() -> Engine:
     return default_engine()
 
 
+def _check_text(what: str, value: object) -> None:
+    if not isinstance(value, str):
+        from pycontainers.errors import InvalidType
+
+        raise InvalidType(f"{what} takes a text: got {value!r}")
+
+
 def _familiar(reference: str) -> str:
     from pycontainers.oci.names import familiar
 
@@ -452,4 +460,6 @@ def _unknown_option(options: Mapping[str, object], spec: type, error: TypeError)
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             return InvalidType(f"there is no option {name!r}" + (f"; is {close[0]!r} meant?" if close else ""))
+        if name in ("image", "image_id"):
+            return InvalidType(f"{name} can't be an option: the class says which image it is")
     return error

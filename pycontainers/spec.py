@@ -6,6 +6,7 @@ are derived from its fields or tested against them.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import signal as _signal
 from collections.abc import Callable
@@ -28,7 +29,7 @@ Pairs = tuple[tuple[str, str], ...]
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?$", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
 def parse_size(value: int | str, option: str = "size") -> int:
@@ -108,7 +109,7 @@ def _pairs(option: str) -> Callable[[Any], Any]:
     def convert(value: Mapping[str, object] | Iterable[object] | None) -> Pairs:
         if value is None or value == ():
             return ()
-        if isinstance(value, (str, bytes)):
+        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
             raise InvalidType(f"{option} takes a mapping, or a sequence of 'NAME=value': got {value!r}")
         items = list(value.items()) if isinstance(value, Mapping) else [
             tuple(v.split("=", 1)) if isinstance(v, str) and "=" in v else (v, "") if isinstance(v, str) else v for v in value]
@@ -122,6 +123,8 @@ def _pairs(option: str) -> Callable[[Any], Any]:
             text = text if isinstance(text, str) else str(text)
             if not name or "\0" in name + text:
                 raise InvalidSpec(f"{option} holds an empty name or a NUL character: {name!r}")
+            if option == "environment" and "=" in name:
+                raise InvalidSpec(f"environment: a variable's name can't hold '=': {name!r}")
             result[name] = text
         return tuple(result.items())
 
@@ -144,6 +147,12 @@ def _text(instance: Any, attribute: Any, value: Any) -> None:
         raise InvalidSpec(f"{attribute.name} holds a NUL character: {value!r}")
 
 
+def _host_name(instance: Any, attribute: Any, value: Any) -> None:
+    _text(instance, attribute, value)
+    if value and (len(value.encode(errors="surrogateescape")) > 64 or any(c in value for c in "\r\n\t")):
+        raise InvalidSpec(f"{attribute.name} must be one line of at most 64 bytes, as the kernel takes it: got {value!r}")
+
+
 def _integer(instance: Any, attribute: Any, value: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise InvalidType(f"{attribute.name} takes an int: got {value!r}")
@@ -151,7 +160,7 @@ def _integer(instance: Any, attribute: Any, value: Any) -> None:
 
 def _name(instance: Any, attribute: Any, value: Any) -> None:
     _text(instance, attribute, value)
-    if isinstance(value, str) and not _NAME.match(value):
+    if isinstance(value, str) and not _NAME.fullmatch(value):
         raise InvalidSpec(f"Invalid container name ({value}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
 
 
@@ -361,6 +370,11 @@ def _health(value: HealthCheck | str | Iterable[str] | None) -> HealthCheck | No
 
 def _check_limits(spec: ContainerSpec | ContainerUpdate) -> None:
     """Refuse limits that no kernel takes."""
+    for option in ("memory", "memory_swap", "memory_reservation", "cpu_shares", "cpu_period", "cpu_quota"):
+        value = getattr(spec, option)
+        if value is not None and value < (0 if option in ("cpu_shares", "cpu_period") else -1):
+            unlimited = "; -1 is unlimited" if "cpu_" not in option else ""
+            raise InvalidSpec(f"{option} can't be negative: got {value}{unlimited}")
     if spec.memory is not None and 0 < spec.memory < 6 * 1024**2:
         raise InvalidSpec(f"Minimum memory limit allowed is 6MB: got {spec.memory} bytes")
     if spec.memory and 0 < (spec.memory_swap or 0) < spec.memory:
@@ -400,8 +414,8 @@ class ContainerSpec:
     #: Replaces the image's ENTRYPOINT and drops its CMD; `()` removes it.
     entrypoint: Strings | None = field(default=None, converter=_strings("entrypoint"))  # type: ignore[misc]
     name: str | None = field(default=None, validator=_name)
-    hostname: str | None = field(default=None, validator=_text)
-    domainname: str | None = field(default=None, validator=_text)
+    hostname: str | None = field(default=None, validator=_host_name)
+    domainname: str | None = field(default=None, validator=_host_name)
     #: `USER[:GROUP]`, names resolved in the container's own /etc/passwd and /etc/group.
     user: str | None = field(default=None, validator=_text)
     group_add: Strings = field(default=(), converter=_strings("group_add"))  # type: ignore[misc]
@@ -479,6 +493,17 @@ class ContainerSpec:
         _check_limits(self)
         if self.workdir and not self.workdir.startswith("/"):
             raise InvalidSpec(f"the working directory {self.workdir!r} is invalid, it needs to be an absolute path")
+        targets = [posixpath.normpath(mount.target) for mount in self.volumes]
+        for target in targets:
+            if targets.count(target) > 1:
+                raise InvalidSpec(f"volumes: Duplicate mount point: {target}")
+        for name, address in self.extra_hosts:
+            if not name.isprintable() or " " in name or not address.isprintable() or " " in address:
+                raise InvalidSpec(f"extra_hosts: bad format for add-host: {f'{name}:{address}'!r}")
+        for option in ("dns_search", "dns_options"):
+            for text in getattr(self, option):
+                if not text.isprintable() or " " in text:
+                    raise InvalidSpec(f"{option} takes words: got {text!r}")
         if self.oom_score_adj is not None and not -1000 <= self.oom_score_adj <= 1000:
             raise InvalidSpec(f"oom_score_adj: invalid value {self.oom_score_adj}, range for oom score adj is [-1000, 1000]")
         if self.shm_size is not None and self.shm_size < 0:
@@ -499,6 +524,11 @@ class ExecSpec:
     privileged: bool = field(default=False, validator=_flag)
     #: Kill the exec and all its descendants when the caller goes away.
     kill_on_close: bool = field(default=False, validator=_flag)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if self.workdir and not self.workdir.startswith("/"):
+            raise InvalidSpec(f"the working directory {self.workdir!r} is invalid, it needs to be an absolute path")
 
 
 @frozen(kw_only=True)

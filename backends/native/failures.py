@@ -60,7 +60,7 @@ def start_error(answer: Answer, name: str) -> ContainersError:
         if number == errno.EBUSY:
             return InvalidState(f"container {name} is paused, unpause the container before exec")
         return InvalidState(f"container {name} is not running")
-    elif answer.step == C.PYC_STEP_BIND and number in (errno.ENOTDIR, errno.EISDIR):
+    elif answer.step == C.PYC_STEP_BIND and number in (errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
         result = StartFailed(f"starting {name}: binding on {text!r}: a file and a directory can't be bound on each other")
     elif answer.step == C.PYC_STEP_CGROUP_WRITE and number == errno.ENOENT:
         return Unsupported(f"backend native lacks the limit {text!r} here: this kernel's cgroups have no such file; "

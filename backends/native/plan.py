@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import os
 import struct
 from collections.abc import Iterable
 
@@ -12,6 +14,7 @@ from attrs import frozen
 
 from pycontainers._native._lib import ffi
 from pycontainers._native._lib import lib as C
+from pycontainers.errors import CommandNotExecutable
 
 _OP = struct.Struct("=IIiIIIQQ")
 _PROCESS = struct.Struct("=12I3Q")
@@ -121,6 +124,11 @@ class PlanBuilder:
                         for code, flags, slot, a, b, c, x, y in self._ops])
         texts = bytes(self._texts) + b"\0\0"
         size = filter_at + len(filters) + len(texts)
+        if size > C.PYC_PLAN_MAX:
+            error = CommandNotExecutable(f'exec: "{next(iter(process.argv), "")}": {os.strerror(errno.E2BIG)}: pass less in '
+                                         "arguments and environment")
+            error.errno = errno.E2BIG
+            raise error
         return b"".join((
             _PLAN.pack(C.PYC_PLAN_MAGIC, size, len(self._ops), ops_at, head.flags, head.clone_flags, head.stop_signal,
                        head.restart, head.restart_limit, place(event), place(cgroup), 0, head.stop_timeout,

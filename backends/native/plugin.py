@@ -37,9 +37,15 @@ def _user_namespaces() -> bool:
 
 
 def open_backend(*, root: str | os.PathLike[str] | None = None) -> Backend:
-    """Open the native backend on the store `root`, by default the user's own."""
+    """Open the native backend on the store `root`, by default the user's own. Raises `InvalidType`, `InvalidSpec`."""
     from pycontainers.backends.native.backend import NativeBackend
+    from pycontainers.errors import InvalidSpec
+    from pycontainers.errors import InvalidType
 
+    if root is not None and not isinstance(root, (str, os.PathLike)):
+        raise InvalidType(f"root takes a path: got {root!r}")
+    if root is not None and (not os.fspath(root) or "\0" in os.fspath(root)):
+        raise InvalidSpec(f"root is no path: {root!r}")
     return NativeBackend(root)
 
 

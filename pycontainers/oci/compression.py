@@ -13,6 +13,7 @@ import http.client
 import lzma
 import os
 import re
+import stat
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -262,6 +263,10 @@ def open_archive(source: object, *, limits: Limits = Limits()) -> ArchiveReader:
             file = open(path, "rb", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise source_error(error, path) from error
+        if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+            file.close()
+            # /dev/zero looks like an archive's end that never ends.
+            raise InvalidSpec(f"reading {path}: it is a device, not an archive; name a file, or give an open one")
         return _reader(cast(BinaryIO, file), path, limits)
     if not callable(getattr(source, "read", None)):
         raise InvalidType(f"source takes a path, a URL, or a binary file object: got {source!r}")
