@@ -240,7 +240,7 @@ listen_begin (const char *path)
   text_copy (address.sun_path, sizeof address.sun_path, temporary);
   sys (unlinkat, AT_FDCWD, temporary, 0);
   listener = (int)sys (socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  sys (umask, 077);
+  sys (umask, 0177);
   e = sys (bind, listener, &address, sizeof address);
   sys (umask, 0);
   if (e == 0)

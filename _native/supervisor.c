@@ -576,7 +576,7 @@ listen_begin (void)
   text_copy (address.sun_path + n, sizeof address.sun_path - n, "/ctl.sock");
   sys (unlinkat, AT_FDCWD, address.sun_path, 0);
   sv.listener = (int)sys (socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  sys (umask, 077);
+  sys (umask, 0177);
   e = sys (bind, sv.listener, &address, sizeof address);
   sys (umask, 0);
   if (e == 0)

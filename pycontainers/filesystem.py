@@ -346,7 +346,7 @@ def copy_to(
         place, content = os.fspath(source), b""
     else:
         raise InvalidType(f"source takes a path, or bytes: got {source!r}")
-    path = posixpath.join("/", path)
+    path = _clean(path)
     backend = engine.backend
     if place is not None:
         mode = (os.stat if place.endswith(("/", "/.")) else os.lstat)(place).st_mode
@@ -419,6 +419,13 @@ def _send(backend: Backend, ref: str, folder: str, pack: Any) -> None:
         raise failure[0]
 
 
+def _clean(path: str) -> str:
+    """Return a path in a container as Docker takes it: by its letters, with what ends it (`/`, `/.`) kept."""
+    end = next((end for end in ("/.", "/") if path.endswith(end)), "")
+    clean = posixpath.normpath("/" + path).replace("//", "/")
+    return clean + end if clean != "/" else "/" + end.removeprefix("/")
+
+
 def copy_from(
     engine: Engine, ref: str, path: str, target: str | os.PathLike[str] | None, *, archive: bool = False
 ) -> Path | bytes:
@@ -428,7 +435,8 @@ def copy_from(
     if not isinstance(path, str) or not path:
         raise InvalidType(f"path takes a path in the container: got {path!r}")
     inner = path.endswith("/.")
-    found, stream = engine.backend.read_archive(ref, posixpath.join("/", path))
+    path = _clean(path)
+    found, stream = engine.backend.read_archive(ref, path)
     with stream:
         is_dir = _stat.S_ISDIR(found.mode)
         if target is None:
@@ -437,14 +445,15 @@ def copy_from(
             return _content(stream, path)
         place = Path(target)
         if place.is_dir():
-            place = place if inner and is_dir else place / (found.name or posixpath.basename(path.rstrip("/")) or "root")
+            name = posixpath.basename(posixpath.normpath(path)) or "root"
+            place = place if inner and is_dir else place / name
         elif is_dir and place.exists():
             raise NotADirectoryError(f"cannot copy a directory over the file {str(place)!r}")
         elif not is_dir and str(target).endswith("/"):
             raise FileNotFoundError(f"no such directory: {str(target)!r}")
         if place.is_dir() and not is_dir:
             raise IsADirectoryError(f"cannot overwrite the directory {str(place)!r} with a file")
-        unpack(stream, place, owners=archive)
+        unpack(stream, place, owners=archive, root=path in ("/", "/."))
         return place
 
 
@@ -461,15 +470,17 @@ def _content(stream: BinaryIO, path: str) -> bytes:
     raise CorruptArchive(f"the copy of {path!r} is empty")
 
 
-def unpack(stream: BinaryIO, place: Path, *, owners: bool = False) -> None:
-    """Unpack a tar whose entries share one first component, which becomes `place`.
+def unpack(stream: BinaryIO, place: Path, *, owners: bool = False, root: bool = False) -> None:
+    """Unpack a tar whose entries share one first component, which becomes `place`; with `root` they have none.
 
     Nothing is written outside `place`: an entry goes only into a directory that stands there, never through a symbolic
     link. Owners are the caller's (the tar's with `owners`), set-user-ID bits are dropped, and devices are left out.
     Raises `CorruptArchive`, and `PermissionError` for an owner that can't be set.
     """
     modes: list[tuple[Path, int, float]] = []
-    first: str | None = None
+    first: str | None = "" if root else None
+    if root:
+        place.mkdir(exist_ok=True)
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:

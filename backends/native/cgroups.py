@@ -184,17 +184,21 @@ def inherit(parent: str, child: str) -> None:
 
 
 def _allow_devices(path: str) -> None:
-    """Make the cgroup of the default device rules; several processes may do so at once."""
+    """Make the cgroup of the default device rules; several processes may do so at once.
+
+    One that another version of ours left behind is brought to this one's rules, in use or not.
+    """
     try:
         os.mkdir(path)
+        there = {"a *:* rwm"}
     except FileExistsError:
         with open(f"{path}/devices.list") as file:
-            if not file.read().startswith("a *:*"):
-                return
-    for name, rules in (("devices.deny", ("a",)), ("devices.allow", DEVICE_RULES)):
+            there = set(file.read().splitlines())
+    wanted = set(DEVICE_RULES)
+    for name, rules in (("devices.deny", sorted(there - wanted)), ("devices.allow", sorted(wanted - there))):
         for rule in rules:
             with open(f"{path}/{name}", "w") as file:
-                file.write(rule)
+                file.write("a" if rule.startswith("a") else rule)
 
 
 _DEVICE_RULE = re.compile(r"([abc])(?: (\*|\d+):(\*|\d+) ([rwm]+))?")

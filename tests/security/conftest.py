@@ -22,9 +22,15 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the module's store lies."""
+    return tmp_path_factory.mktemp("store") / "store"
+
+
+@pytest.fixture(scope="module")
+def engine(store_root: Path) -> Iterator[Engine]:
     """A store of the module's own."""
-    engine = Engine("native", root=tmp_path_factory.mktemp("store") / "store")
+    engine = Engine("native", root=store_root)
     yield engine
     for container in Container.list(all=True, engine=engine):
         container.remove(force=True)

@@ -287,6 +287,11 @@ main (int argc, char **argv)
       setvbuf (stdout, 0, _IOLBF, 0);
       return hunt (atof (argv[2]));
     }
+  if (argc > 2 && strcmp (argv[1], "key") == 0)
+    {
+      tell ("key", syscall (SYS_keyctl, 10 /* KEYCTL_SEARCH */, -3, "user", argv[2], 0));
+      return 0;
+    }
   if (argc > 3 && strcmp (argv[1], "flip") == 0)
     return flip (argc - 2, argv + 2);
   return 2;

@@ -66,8 +66,8 @@ class Race:
         self.swapped += [f"/data/{name}", f"/data/{name}.link"]
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Let the neighbour swap; it must have done so thousands of times."""
+    def running(self, least: int = 1000) -> Iterator[None]:
+        """Let the neighbour swap; it must have done so often."""
         self.neighbour.start()
         try:
             yield
@@ -77,7 +77,7 @@ class Race:
             text = self.neighbour.logs()
             flips = int(str(text).rpartition("flips ")[2].split()[0])
             self.neighbour.remove(force=True)
-        assert flips > 100
+        assert flips >= least
 
     def options(self) -> list[dict[str, object]]:
         """Return what a start of each kind asks for."""
@@ -128,7 +128,7 @@ def test_ten_thousand_starts_beside_a_neighbour_that_swaps_paths(box: type[Conta
 def test_a_start_that_walked_the_hosts_paths_would_show(box: type[Container], tmp_path: Path, canary: Canary) -> None:
     """So that the tests above can fail: who opens the swapped names as the host sees them meets the canary."""
     race = Race(box, tmp_path, canary)
-    with race.running():
+    with race.running(1):
         deadline = time.monotonic() + 20
         met = 0
         while not met and time.monotonic() < deadline:
