@@ -59,7 +59,15 @@ class Interpreter:
     """A Python that anyone may execute, and the paths of what it imports."""
 
     program: str
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    #: Where its own library lies, if that isn't where it looks for it.
+    library: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it needs."""
+        return {"PYTHONPATH": os.pathsep.join(self.paths), "PYTHONSAFEPATH": "1",
+                **({"LD_LIBRARY_PATH": self.library} if self.library else {})}
 
 
 @frozen
@@ -77,7 +85,7 @@ class Account:
     def environment(self) -> dict[str, str]:
         """What the user's processes see."""
         return {"HOME": str(self.home), "USER": self.name, "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-                "PYTHONPATH": os.pathsep.join(self.interpreter.paths), "PYTHONSAFEPATH": "1", "LANG": "C.UTF-8",
+                "LANG": "C.UTF-8", **self.interpreter.environment,
                 **{name: value for name, value in os.environ.items() if name == "PYCONTAINERS_REQUIRE"}}
 
     def start(self, *argv: str, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -168,13 +176,15 @@ def call(*argv: str) -> None:
     raise AssertionError(f"{' '.join(argv)}: {done.stderr}")
 
 
-def _usable(interpreter: Interpreter) -> bool:
+def _unusable(interpreter: Interpreter) -> str:
+    """Return why anyone can't execute it, "" if they can."""
     code = "import pycontainers.backends.native.backend, pytest, pytest_timeout"
-    environment = {"PYTHONPATH": os.pathsep.join(interpreter.paths), "PYTHONSAFEPATH": "1"}
-    with suppress(OSError):
-        return subprocess.run([interpreter.program, "-c", code], user=65534, group=65534, extra_groups=[], cwd="/", check=False,
-                              env=environment, capture_output=True).returncode == 0
-    return False
+    try:
+        done = subprocess.run([interpreter.program, "-c", code], user=65534, group=65534, extra_groups=[], cwd="/", check=False,
+                              env=interpreter.environment, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    return done.stderr if done.returncode else ""
 
 
 def _copied(folder: Path) -> Interpreter:
@@ -187,14 +197,14 @@ def _copied(folder: Path) -> Interpreter:
         place = libraries / package.__name__.replace(".", "/")
         shutil.copytree(next(iter(package.__path__)), place, ignore=_LEFT, dirs_exist_ok=True)
     made = Interpreter(os.path.realpath(sys.executable), (str(libraries),))
-    if not _usable(made):
+    if _unusable(made):
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         shutil.copytree(f"{sys.base_prefix}/lib/{version}", folder / "lib" / version, ignore=_LEFT, symlinks=True)
         for library in Path(sys.base_prefix, "lib").glob("libpython*.so*"):
             shutil.copy2(library, folder / "lib")
         (folder / "bin").mkdir()
         shutil.copy2(made.program, folder / "bin" / version)
-        made = Interpreter(str(folder / "bin" / version), made.paths)
+        made = Interpreter(str(folder / "bin" / version), made.paths, str(folder / "lib"))
     for path, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if not os.path.islink(f"{path}/{name}"):
@@ -216,13 +226,13 @@ def readable_folder() -> Iterator[Path]:
 @contextmanager
 def own_interpreter() -> Iterator[Interpreter]:
     """Give an interpreter that anyone may execute."""
-    here = Interpreter(sys.executable, ())
-    if _usable(here):
+    here = Interpreter(sys.executable)
+    if not _unusable(here):
         yield here
         return
     with readable_folder() as folder:
         made = _copied(folder)
-        assert _usable(made), "no interpreter can be given to another user"
+        assert not _unusable(made), _unusable(made)
         yield made
 
 

@@ -259,8 +259,7 @@ engine.close()
     done = subprocess.run(
         [sys.executable, "-c", MOUNTED_LATER, str(account.home), str(account.uid), str(account.gid),
          account.interpreter.program, "-c", code],
-        env=account.environment | {"PYTHONPATH": os.pathsep.join(account.interpreter.paths)}, capture_output=True, text=True,
-        check=False, timeout=100)
+        env=account.environment, capture_output=True, text=True, check=False, timeout=100)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
