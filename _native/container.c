@@ -191,14 +191,12 @@ static void
 upper_like (int upper, const char *lower)
 {
   struct stat st;
-  struct timespec times[2];
   if (sys (newfstatat, AT_FDCWD, lower, &st, 0))
     return;
-  sys (fchown, upper, st.st_uid, st.st_gid);
-  sys (fchmod, upper, st.st_mode & 07777);
-  times[0] = st.st_atim;
-  times[1] = st.st_mtim;
-  sys (utimensat, upper, 0, times, 0);
+  if (st.st_uid || st.st_gid)
+    sys (fchown, upper, st.st_uid, st.st_gid);
+  if ((st.st_mode & 07777) != 0755)
+    sys (fchmod, upper, st.st_mode & 07777);
 }
 
 /* An overlay for one directory of the root waits among the binds: SUBROOT puts it in place. */

@@ -45,15 +45,12 @@ root_make (int root, const char *path, bool file)
 {
   char prefix[SELF_PATH_MAX];
   usize length = 0;
-  long parent = sys (openat, root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   long fd = root_open (root, path, O_PATH, 0);
+  long parent;
 
   if (fd != -ENOENT)
-    {
-      if (parent >= 0)
-        sys (close, parent);
-      return fd;
-    }
+    return fd;
+  parent = sys (openat, root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   while (parent >= 0)
     {
       usize start;

@@ -50,11 +50,15 @@ fs_mount (struct child *c, const struct pyc_op *op)
   bool kernel = proc || strcmp (type, "sysfs") == 0;
   long at, fd, e;
 
-  at = root_make (c->root, target, false);
-  if (at >= 0 && kernel)
+  at = kernel ? root_open (c->root, target, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS) : root_make (c->root, target, false);
+  if (at == -ENOENT && kernel)
     {
-      sys (close, at);
-      at = root_open (c->root, target, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+      at = root_make (c->root, target, false);
+      if (at >= 0)
+        {
+          sys (close, at);
+          at = root_open (c->root, target, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+        }
     }
   if (at < 0)
     return child_fail (c, PYC_STEP_MOUNT, at, target);

@@ -393,14 +393,20 @@ finish (void)
 
   if (gone)
     {
+      /* Nobody reads the record of what is gone: it is told, and not written. */
       sv.record.status = PYC_STATUS_REMOVED;
-      event_write ("destroy", 0, 0);
+      sv.record.sequence++;
+      watchers_wake ();
     }
   else
-    sys (unlinkat, sv.directory, "ctl.sock", 0);
+    {
+      sys (unlinkat, sv.directory, "ctl.sock", 0);
+      record_write ();
+    }
   sys (close, sv.listener);
-  record_write ();
   clients_finish ();
+  if (gone)
+    event_write ("destroy", 0, 0);
   cgroups_remove (&sv.plan);
   if (sv.start.overlay >= 0)
     sys (close, sv.start.overlay);
