@@ -80,7 +80,9 @@ def test_a_shell_with_job_control(program: Program) -> None:
     shell.type("sleep 0.2; stty size\n")
     shell.expect(r"40 120\s")
 
-    shell.type("cat\n")
+    # Once echo has run, the terminal is as cat finds it, no longer as bash edits its line.
+    shell.type("echo on; cat\n")
+    shell.expect(r"\son\s")
     shell.type("hello\n")
     shell.expect(r"hello\s+hello")
     shell.type("\x1a")
