@@ -22,6 +22,7 @@ from storekit import open_store
 from storekit import own_store
 from storekit import python
 
+from pycontainers.backends.native.locks import take_lock
 from pycontainers.backends.native.store import VERSION
 from pycontainers.backends.native.store import Store
 from pycontainers.backends.native.store import new_id
@@ -453,8 +454,8 @@ sys.stdin.readline()
     assert {row.name for row in store.containers()} == {"process", "detached", "ended", "supervised"}
     creator.communicate("\n")
     supervised = store.path(store.container_dir(store.find_container("supervised")[0]))
-    with open(f"{supervised}/state", "rb") as state:
-        fcntl.flock(state, fcntl.LOCK_EX)
+    with open(f"{supervised}/state", "r+b") as state:
+        take_lock(state.fileno())
         store.sweep()
         assert {row.name for row in store.containers()} == {"detached", "supervised"}
     store.sweep()
