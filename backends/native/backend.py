@@ -193,7 +193,7 @@ class NativeBackend(Backend):
         assert answer is not None
         if answer.kind != C.PYC_REPLY_STARTED:
             connection.close()
-            raise start_error(answer, containers.store.find_container(id)[1])
+            raise start_error(answer, containers.store.find_container(id)[1], "exec in")
         pidfd = answer.take_fd()
         return Exec(connection, pidfd, answer.take_fd())
 

@@ -36,9 +36,12 @@ _REMEDY = {
     C.PYC_STEP_CGROUP_WRITE: "check the value, and see `pycontainers doctor`",
 }
 
+#: What a kernel answers that lacks something, or may not do it here.
+_REFUSALS = (errno.EPERM, errno.ENOSYS, errno.ENODEV, errno.EUSERS)
 
-def start_error(answer: Answer, name: str) -> ContainersError:
-    """Return the error for a start or an exec of container `name` that failed."""
+
+def start_error(answer: Answer, name: str, doing: str = "starting") -> ContainersError:
+    """Return the error for a start or an exec of container `name` that failed; `doing` is how the text begins."""
     number, text = answer.error, answer.text
     reason = os.strerror(number)
     result: ContainersError
@@ -51,7 +54,7 @@ def start_error(answer: Answer, name: str) -> ContainersError:
         result = CommandNotExecutable(f'exec: "{text}": {reason.lower()} in the container {name}; it must be a program for '
                                       "this machine, or a script that names its interpreter, with the mode to execute it")
     elif answer.step == C.PYC_STEP_USER and number == errno.ESRCH:
-        result = StartFailed(f"starting {name}: unable to find user {text or 'root'}, or one of its groups: "
+        result = StartFailed(f"{doing} {name}: unable to find user {text or 'root'}, or one of its groups: "
                              "no matching entry in the image's /etc/passwd or /etc/group")
     elif answer.step == C.PYC_STEP_USER and number == errno.EINVAL:
         result = Unsupported(f"backend native lacks the user {text!r} here: its ids lie outside of the ranges of this account; "
@@ -61,18 +64,18 @@ def start_error(answer: Answer, name: str) -> ContainersError:
             return InvalidState(f"container {name} is paused, unpause the container before exec")
         return InvalidState(f"container {name} is not running")
     elif answer.step == C.PYC_STEP_BIND and number in (errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
-        result = StartFailed(f"starting {name}: binding on {text!r}: a file and a directory can't be bound on each other")
+        result = StartFailed(f"{doing} {name}: binding on {text!r}: a file and a directory can't be bound on each other")
     elif answer.step == C.PYC_STEP_CGROUP_WRITE and number == errno.ENOENT:
         return Unsupported(f"backend native lacks the limit {text!r} here: this kernel's cgroups have no such file; "
                            "start without it, or see `pycontainers doctor`")
     elif answer.step == C.PYC_STEP_PLAN:
-        return InvalidSpec(f"starting {name}: the plan is damaged or too large ({reason})")
+        return InvalidSpec(f"{doing} {name}: the plan is damaged or too large ({reason})")
     elif number in (errno.ENOSPC, errno.EDQUOT):
-        doing = _DOING.get(answer.step, "preparing")
-        return _numbered(StoreFull(f"starting {name}: {doing} {text!r}: {reason}; free some room"), number)
+        step = _DOING.get(answer.step, "preparing")
+        return _numbered(StoreFull(f"{doing} {name}: {step} {text!r}: {reason}; free some room"), number)
     else:
-        remedy = _REMEDY.get(answer.step)
-        result = StartFailed(f"starting {name}: {_DOING.get(answer.step, 'preparing')} {text!r}: {reason}"
+        remedy = _REMEDY.get(answer.step) or ("see `pycontainers doctor`" if number in _REFUSALS else None)
+        result = StartFailed(f"{doing} {name}: {_DOING.get(answer.step, 'preparing')} {text!r}: {reason}"
                              + (f"; {remedy}" if remedy else ""))
     return _numbered(result, number)
 

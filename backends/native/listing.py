@@ -59,7 +59,7 @@ def list_containers(root: str) -> list[Any] | None:
         rows = _rows(f"{root}/db.sqlite3")
         found = [_container(f"{root}/containers/{id[:2]}/{id}", id, name) for id, name, _ in rows]
     except FileNotFoundError:
-        return [] if not os.path.exists(f"{root}/version") else None
+        return [] if not os.path.lexists(root) or os.listdir(root) == [] else None
     except (OSError, ValueError, KeyError, TypeError, sqlite3.Error):
         return None
     for container, (_, _, lifetime) in zip(found, rows, strict=True):

@@ -673,7 +673,8 @@ class Store:
                              "SELECT * FROM (SELECT 2, id, name FROM containers WHERE id>?1 AND id<?1||'g' LIMIT 2) "
                              "ORDER BY rank", (ref,))
         else:
-            rows = self.read("SELECT 1, id, name FROM containers WHERE name=?", (ref,))
+            # No name holds what is no text.
+            rows = self.read("SELECT 1, id, name FROM containers WHERE name=?", (ref,)) if ref.isascii() else []
         if not rows:
             raise ContainerNotFound(f"No such container: {ref}")
         rank, id, name = rows[0]

@@ -17,9 +17,11 @@ from pycontainers.cli.flags import Command
 from pycontainers.cli.flags import Failure
 from pycontainers.cli.flags import Flag
 from pycontainers.cli.flags import Options
+from pycontainers.cli.output import reason
 from pycontainers.errors import ContainersError
 from pycontainers.errors import InvalidState
 from pycontainers.errors import NotFound
+from pycontainers.errors import StartFailed
 
 if TYPE_CHECKING:
     from pycontainers.backend import Attachment
@@ -244,12 +246,16 @@ def _exec(options: Options) -> int | None:
         environment = {"TERM": os.environ["TERM"], **environment}
     spec = ExecSpec(command=command, user=options.user, workdir=options.workdir, environment=environment,
                     tty=options.tty, privileged=options.privileged)
-    if options.detach:
-        backend.exec(container.id, spec, Stdio()).close()
-        return None
-    if options.tty:
-        return _exec_terminal(backend, container.id, spec, stdin, options.detach_keys)
-    return _exec_pipes(backend, container.id, spec, stdin)
+    try:
+        if options.detach:
+            backend.exec(container.id, spec, Stdio()).close()
+            return None
+        if options.tty:
+            return _exec_terminal(backend, container.id, spec, stdin, options.detach_keys)
+        return _exec_pipes(backend, container.id, spec, stdin)
+    except StartFailed as error:
+        # Docker's exec, unlike its run, ends so whatever kept the command from starting.
+        raise Failure(f"Error: {reason(error)}", max(error.exit_code, 126)) from error
 
 
 def _exec_pipes(backend: Any, ref: str, spec: Any, stdin: bool) -> int:

@@ -14,9 +14,8 @@ from pycontainers.cli.flags import Options
 from pycontainers.cli.options import ALL_FLAGS
 from pycontainers.cli.options import container_spec
 from pycontainers.container import Container
+from pycontainers.errors import ContainersError
 from pycontainers.errors import ImageNotFound
-from pycontainers.errors import NotFound
-from pycontainers.errors import StartFailed
 
 
 def _image(backend: Any, reference: str, code: int) -> Any:
@@ -75,16 +74,17 @@ def _run(options: Options) -> int | None:
         session = Session(container, tty=spec.tty, wanted=(stdin, wanted[1], wanted[2]), keys=options.detach_keys,
                           sig_proxy=options.sig_proxy, removed=spec.auto_remove)
         return session.start()
-    except StartFailed:
+    except ContainersError:
         if spec.auto_remove:
             _discard(container)
         raise
 
 
 def _discard(container: Container) -> None:
+    """Remove what could not be started, not what runs."""
     try:
-        container.remove(force=True, volumes=True)
-    except NotFound:
+        container.remove(volumes=True)
+    except ContainersError:
         pass
 
 

@@ -138,7 +138,7 @@ def test_interrupting_a_container(program: Program, line: str, status: str, code
     assert (0, f"{id}\n", "") == (said.returncode, said.stdout, said.stderr)
     assert re.fullmatch(status, program("ps", "-a", "--format", "{{.Status}}").stdout.strip())
     if code is None:
-        assert "Error: container " + id in program("exec", id, "true").stderr
+        assert "is paused, unpause the container before exec" in program("exec", id, "true").stderr
         assert 0 == program("unpause", id).returncode
         shell.type("exit 3\n")
         code = 3
