@@ -162,6 +162,9 @@ void title_set (const char *name, const char *what);
 /* init.c: process 1 of a container that asks for one. */
 _Noreturn void init_main (char **argv, char **env);
 
+/* doctor.c: what this kernel allows, for the diagnosis. */
+_Noreturn void doctor_main (const char *directory);
+
 /* job.c: work on the store's trees, in a process of its own. */
 _Noreturn void job_main (int conn, struct message *m);
 

@@ -520,6 +520,8 @@ start_here (long *stack)
   char **env = argv + *stack + 1;
   if (*stack > 2 && strcmp (argv[0], "pycontainers-init") == 0)
     init_main (argv, env);
+  if (*stack == 2 && strcmp (argv[0], "pycontainers-doctor") == 0)
+    doctor_main (argv[1]);
   if (*stack != 2 || strcmp (argv[0], "pycontainers-launcher"))
     leave (125);
   title = argv[0];

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainers.backend import Capability as Capability
     from pycontainers.backend import Change as Change
+    from pycontainers.backend import Check as Check
     from pycontainers.backend import ContainerState as ContainerState
     from pycontainers.backend import Event as Event
     from pycontainers.backend import Health as Health
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
 _WHERE = {
     name: module
     for module, names in {
-        "backend": "Capability Change ContainerState Event Health LogFrame Removed Stats",
+        "backend": "Capability Change Check ContainerState Event Health LogFrame Removed Stats",
         "container": "Container Image run",
         "engine": "BackendStatus Engine list_backends",
         "errors": "AmbiguousName BackendUnavailable CommandNotExecutable CommandNotFound ContainerNotFound ContainersError "
@@ -96,7 +97,7 @@ _WHERE = {
 
 __all__ = [
     "DEVNULL", "PIPE", "STDOUT", "AmbiguousName", "Attached", "BackendStatus", "BackendUnavailable", "Capability",
-    "Change", "CommandNotExecutable", "CommandNotFound", "CompletedProcess", "Condition", "Container",
+    "Change", "Check", "CommandNotExecutable", "CommandNotFound", "CompletedProcess", "Condition", "Container",
     "ContainerNotFound", "ContainerOptions", "ContainerPath", "ContainerSpec", "ContainerState", "ContainersError",
     "CorruptArchive", "Engine", "Event", "Health", "HealthCheck", "Image", "ImageConfig", "ImageNotFound", "InUse",
     "InvalidReference", "InvalidSpec", "InvalidState", "InvalidType", "Layer", "LimitExceeded", "LogFrame", "Mount",

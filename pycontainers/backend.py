@@ -13,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import BinaryIO
 from typing import Protocol
@@ -59,6 +60,22 @@ class Capability(enum.Enum):
     CONNECT = "sockets inside a container's network"
     PRIVILEGED = "privileged containers, added capabilities and devices"
     LIFETIME = "containers that die with their creator"
+
+
+@frozen(kw_only=True)
+class Check:
+    """One thing that a backend needs, or is the better for, as a machine has it now."""
+
+    name: str
+    ok: bool
+    #: What was found, in a few words.
+    found: str
+    #: True if nothing works without it.
+    needed: bool = False
+    #: What can't be done while it is missing; empty if it isn't.
+    cost: str = ""
+    #: The command that mends it, or what else does; empty if nothing is to be mended.
+    remedy: str = ""
 
 
 @frozen(kw_only=True)
@@ -482,3 +499,5 @@ class BackendInfo:
     #: Lower is tried earlier when none is named.
     priority: int = 100
     contract: int = field(default=CONTRACT_VERSION)
+    #: Looks at what the machine has of what the backend needs, usable or not; takes the store's root, None for the default.
+    doctor: Callable[[str | None], Sequence[Check]] = field(default=lambda root: ())

@@ -20,10 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterator
+    from os import PathLike
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from pycontainers.backend import Check
     from pycontainers.backend import Event
     from pycontainers.image import Image
     from pycontainers.spec import ContainerSpec
@@ -44,6 +46,14 @@ class BackendStatus:
     def usable(self) -> bool:
         """True if an `Engine` of this backend can be made here."""
         return not self.reason
+
+    def checks(self, root: str | PathLike[str] | None = None) -> tuple[Check, ...]:
+        """Return what the backend needs and what this machine has of it: what a lack costs, and the command that mends it.
+
+        Looks anew at each call, by trying things; takes up to a second. `root` is the store's, by default the user's own.
+        Raises `BackendUnavailable` if the backend can't even be loaded.
+        """
+        return plugins.backend_checks(self.name, None if root is None else os.fspath(root))
 
 
 def list_backends() -> list[BackendStatus]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from pycontainers.backend import BackendInfo
+    from pycontainers.backend import Check
     from pycontainers.backend import Event
 
     hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("pycontainers")
@@ -191,6 +192,11 @@ def find_backend(name: str) -> BackendInfo:
     if reason:
         raise BackendUnavailable(f"the {name} backend can't be used here: {reason}")
     return info
+
+
+def backend_checks(name: str, root: str | None) -> tuple[Check, ...]:
+    """Return what the backend of that name, usable or not, finds of what it needs. Raises `BackendUnavailable`."""
+    return tuple(_checked(name, _known()[name]).doctor(root))
 
 
 def default_backend() -> BackendInfo:

@@ -172,6 +172,25 @@ def _layout() -> Layout:
     return Layout(tuple(unique[key] for key in sorted(unique)), version)
 
 
+def found() -> tuple[str, tuple[str, ...]]:
+    """Return the version that there is for this process ("1", "hybrid", "2", "" for none), and the controllers; makes nothing."""
+    kinds: dict[str, set[str]] = {"1": set(), "2": set()}
+    unified = False
+    for mount, kind, options in _mounts():
+        if kind == "cgroup2":
+            root = mount if os.geteuid() == 0 else _delegated(mount)
+            if root and os.access(root, os.W_OK):
+                unified = True
+                with suppress(OSError), open(f"{root}/cgroup.controllers") as file:
+                    kinds["2"].update(file.read().split())
+                # Not a controller, but there in every v2 cgroup.
+                kinds["2"].add("freezer")
+        elif os.geteuid() == 0 and os.access(mount, os.W_OK):
+            kinds["1"].update(name for name in options.split(",") if name not in ("rw", "ro") and not name.startswith("name="))
+    version = "hybrid" if kinds["1"] and unified else "1" if kinds["1"] else "2" if unified else ""
+    return version, tuple(sorted(kinds["1"] | kinds["2"]))
+
+
 def inherit(parent: str, child: str) -> None:
     """Give a v1 cpuset the CPUs and memory nodes of its parent: an empty one takes no process."""
     os.makedirs(child, exist_ok=True)

@@ -22,6 +22,7 @@ from attrs import frozen
 from pycontainers._native._lib import ffi
 from pycontainers._native._lib import lib as C
 from pycontainers.backends.native import cgroups
+from pycontainers.backends.native.accounts import subordinate
 from pycontainers.backends.native.store import Store
 from pycontainers.backends.native.store import UnpackResult
 from pycontainers.backends.native.store import store_error
@@ -36,6 +37,8 @@ _REPLY = struct.Struct("=IiIIiI2q200s")
 _RECORD_SIZE = ffi.sizeof("struct pyc_record")
 _CAPACITY = _REPLY.size + _RECORD_SIZE
 _START_TIMEOUT = 20.0
+#: Where vm.memfd_noexec is 1, memory is executable for those who ask.
+_MFD_EXEC = 0x10
 
 if ffi.sizeof("struct pyc_request") != _REQUEST.size or ffi.sizeof("struct pyc_reply") != _REPLY.size:
     raise ImportError("the extension was built from another plan.h: install pycontainers anew")
@@ -298,8 +301,8 @@ def user_map() -> IdMap:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = ""
-    uids = _subordinate("/etc/subuid", name, uid)
-    gids = _subordinate("/etc/subgid", name, uid)
+    uids = subordinate("/etc/subuid", name, uid)
+    gids = subordinate("/etc/subgid", name, uid)
     if uids and gids and shutil.which("newuidmap") and shutil.which("newgidmap"):
         return IdMap(((0, uid, 1), (1, *uids)), ((0, gid, 1), (1, *gids)))
     return IdMap(((0, uid, 1),), ((0, gid, 1),))
@@ -482,7 +485,7 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = [os.open(self._store.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
                os.open(self._store.path(path + ".lock"), os.O_RDWR | os.O_CLOEXEC),
-               _program(), os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)]
+               helper_program(), os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)]
         pid = 0
         try:
             hierarchies = cgroups.renew().hierarchies
@@ -536,19 +539,34 @@ class Launcher:
                 "see `pycontainers doctor`")
 
 
-def _program() -> int:
-    """Return the helper program in a sealed memfd: no process that meets it can change it (CVE-2019-5736)."""
+def helper_program() -> int:
+    """Return the helper program in a sealed memfd: no process that meets it can change it (CVE-2019-5736).
+
+    Raises `BackendUnavailable`.
+    """
     import pycontainers._native as package
 
     path = os.path.join(os.path.dirname(package.__file__ or ""), "pycontainers-launcher")
-    fd = os.memfd_create("pycontainers", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        try:
+            fd = os.memfd_create("pycontainers", flags | _MFD_EXEC)
+        except OSError as error:
+            # Kernels before 6.3 don't know the flag.
+            if error.errno != errno.EINVAL:
+                raise
+            fd = os.memfd_create("pycontainers", flags)
+    except OSError as error:
+        raise BackendUnavailable(f"starting the launcher: making a program in memory: {error.strerror}; see `pycontainers "
+                                 "doctor`") from error
     try:
         with open(path, "rb") as file:
             os.write(fd, file.read())
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     except OSError as error:
         os.close(fd)
-        raise BackendUnavailable(f"starting the launcher: {path}: {error.strerror}; install pycontainers anew") from error
+        raise BackendUnavailable(f"starting the launcher: {path}: {error.strerror}; install pycontainers anew, and see "
+                                 "`pycontainers doctor`") from error
     return fd
 
 

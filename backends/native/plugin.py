@@ -7,10 +7,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from pycontainers.backend import Backend
     from pycontainers.backend import BackendInfo
+    from pycontainers.backend import Check
 
 
 def unavailable() -> str | None:
@@ -53,7 +55,14 @@ def pycontainers_backend() -> BackendInfo:
     """Return the native backend's description."""
     from pycontainers.backend import BackendInfo
 
-    return BackendInfo(name="native", open=open_backend, unavailable=unavailable, priority=10)
+    return BackendInfo(name="native", open=open_backend, unavailable=unavailable, priority=10, doctor=doctor)
+
+
+def doctor(root: str | None) -> Sequence[Check]:
+    """Return what the native backend needs and finds here."""
+    from pycontainers.backends.native.doctor import checks
+
+    return checks(root, unavailable() if sys.platform == "linux" else None)
 
 
 def pycontainers_listing(root: str | None) -> list[Any] | None:

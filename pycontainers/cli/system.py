@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from typing import Any
@@ -17,6 +18,11 @@ from pycontainers.cli.output import format_object
 from pycontainers.cli.output import human_size
 from pycontainers.cli.output import list_lines
 from pycontainers.errors import BackendUnavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainers.backend import Check
+    from pycontainers.engine import BackendStatus
 
 # -- info --------------------------------------------------------------------------------------------------------------
 
@@ -168,50 +174,43 @@ def _backends(options: Options) -> None:
 BACKENDS = Command(_backends, "", (Flag("format", "", "string", FORMAT_HELP),))
 
 
-def _mark(found: object) -> str:
-    return {True: "ok", False: "missing"}.get(found, str(found)) if isinstance(found, bool) else str(found)
-
-
 def _doctor(options: Options) -> int:
     from pycontainers.engine import default_engine
     from pycontainers.engine import list_backends
 
+    root = os.environ.get("PYCONTAINERS_ROOT")
     statuses = list_backends()
+    checks = [(status.name, check) for status in statuses for check in _checks(status, root)]
     try:
         engine = default_engine()
-        info = engine.info()
     except BackendUnavailable:
-        engine, info = None, {}
-    checks: Any = info.get("Checks") or []
+        engine = None
     if options.format:
-        report = {"Backends": [{"Name": s.name, "Usable": s.usable, "Reason": s.reason} for s in statuses],
-                  "Checks": [_check(c) for c in checks]}
+        report = {
+            "Backends": [{"Name": s.name, "Usable": s.usable, "Reason": s.reason} for s in statuses],
+            "Checks": [{"Backend": name, "Name": c.name, "Ok": c.ok, "Found": c.found, "Needed": c.needed, "Cost": c.cost,
+                        "Remedy": c.remedy} for name, c in checks],
+        }
         print(format_object(report, options.format))
         return 0 if engine is not None else 1
-    print("Backends")
     for status in statuses:
-        print(f"  {status.name:<10} {'ok' if status.usable else status.reason}")
-    if engine is not None:
-        print(f"\nThe {engine.name} backend on this machine")
-        facts = [("kernel", "KernelVersion"), ("storage", "Driver"), ("cgroup", "CgroupVersion"), ("store", "DockerRootDir")]
-        for title, key in facts:
-            if info.get(key):
-                print(f"  {title:<10} {info[key]}")
-    for check in map(_check, checks):
-        print(f"  {check['Name']:<24} {_mark(check['Found'])}")
-        if check["Cost"]:
-            print(f"    cost:   {check['Cost']}")
-        if check["Remedy"]:
-            print(f"    remedy: {check['Remedy']}")
+        mark = "in use" if engine is not None and engine.name == status.name else "usable" if status.usable else status.reason
+        print(f"The {status.name} backend: {mark}")
+        for _, check in (pair for pair in checks if pair[0] == status.name):
+            print(f"  {'ok' if check.ok else 'missing' if check.needed else 'lacking':<9}{check.name:<20} {check.found}")
+            if check.cost:
+                print(f"  {'':<9}costs: {check.cost}")
+            if check.remedy:
+                print(f"  {'':<9}to mend it: {check.remedy}")
     return 0 if engine is not None else 1
 
 
-def _check(check: Any) -> dict[str, Any]:
-    """A check's four values, whether the backend says them as attributes or as a mapping."""
-    if isinstance(check, dict):
-        known = {str(k).lower(): v for k, v in check.items()}
-        return {name: known.get(name.lower(), "") for name in ("Name", "Found", "Cost", "Remedy")}
-    return {name: getattr(check, name.lower(), "") for name in ("Name", "Found", "Cost", "Remedy")}
+def _checks(status: BackendStatus, root: str | None) -> tuple[Check, ...]:
+    try:
+        return status.checks(root)
+    except BackendUnavailable:
+        # It can't even be loaded, which is its reason already.
+        return ()
 
 
 DOCTOR = Command(_doctor, "", (Flag("format", "f", "string", OBJECT_FORMAT_HELP),))
