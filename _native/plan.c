@@ -31,7 +31,8 @@ plan_check (struct plan *p, const char *base, usize size)
       const struct pyc_process *q = i ? &h->health : &h->process;
       if (!inside (p, q->argv, 1) || !inside (p, q->env, 1) || !inside (p, q->user, 1) || !inside (p, q->groups, 1)
           || !inside (p, q->workdir, 1) || !inside (p, q->path, 1) || !inside (p, q->home, 1)
-          || !inside (p, q->filter, q->filter_length) || q->filter_length % 8 || q->filter % 8)
+          || !inside (p, q->filter, q->filter_length) || q->filter_length > 4096 * 8 /* BPF_MAXINSNS */ || q->filter_length % 8
+          || q->filter % 8)
         return -EBADMSG;
     }
   if (!inside (p, h->event, 1) || !inside (p, h->cgroup, 1) || !inside (p, h->unified, 1))

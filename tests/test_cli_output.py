@@ -112,3 +112,11 @@ def test_durations_are_moments_before_now() -> None:
         parse_moment("foo", "until")
     with pytest.raises(InvalidSpec):
         parse_moment("2026-13-45")
+
+
+def test_no_terminal_obeys_what_an_image_says() -> None:
+    """Escapes are shown, and text is left alone."""
+    evil = "\x1b]0;evil\x07 \x9b2J\x7f\r"
+    assert output.visible(evil) == "\\x1b]0;evil\\x07 \\x9b2J\\x7f\\x0d"
+    assert output.visible("née\tvraie\n") == "née\tvraie\n"
+    assert not set("\x1b\x07\x9b\x7f\r") & set(output.table([["NAME", "LABELS"], ["x", evil]]))

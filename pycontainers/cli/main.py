@@ -263,5 +263,7 @@ def _say(message: str, code: int) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if message:
-        print(message, file=sys.stderr)
+        from pycontainers.cli.output import visible
+
+        print(visible(message), file=sys.stderr)
     return code

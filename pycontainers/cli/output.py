@@ -93,6 +93,15 @@ def ellipsis(text: str, width: int) -> str:
     return text if len(text) <= width else text[:width - 1] + "…"
 
 
+#: Characters that a terminal obeys instead of showing; tabs and ends of lines are text.
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+
+
+def visible(text: str) -> str:
+    """Return a text that no terminal obeys: what images and containers say of themselves may be hostile."""
+    return text.translate(_CONTROL)
+
+
 def quoted(text: str) -> str:
     """Return the text in double quotes, as Go's `%q`."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r"), ("\x1b", "\\x1b")):
@@ -110,7 +119,7 @@ def short_id(id: str) -> str:
 
 def table(rows: Iterable[Sequence[str]]) -> str:
     """Return rows of cells as lines of aligned columns; the last column isn't padded."""
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[visible(str(cell)) for cell in row] for row in rows]
     widths: list[int] = []
     for row in rows:
         for i, cell in enumerate(row[:-1]):
