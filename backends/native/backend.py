@@ -33,8 +33,6 @@ from pycontainers.backend import Update
 from pycontainers.backends.native import cgroups
 from pycontainers.backends.native import planning
 from pycontainers.backends.native.containers import Containers
-from pycontainers.backends.native.containers import Follower
-from pycontainers.backends.native.control import Attached
 from pycontainers.backends.native.control import Exec
 from pycontainers.backends.native.eventlog import EventLog
 from pycontainers.backends.native.failures import start_error
@@ -45,7 +43,9 @@ from pycontainers.backends.native.launcher import Launcher
 from pycontainers.backends.native.launcher import Trees
 from pycontainers.backends.native.launcher import call
 from pycontainers.backends.native.listing import default_root
+from pycontainers.backends.native.output import Output
 from pycontainers.backends.native.store import Store
+from pycontainers.backends.native.waits import wait
 from pycontainers.spec import ContainerSpec
 from pycontainers.spec import ContainerUpdate
 from pycontainers.spec import ExecSpec
@@ -68,6 +68,7 @@ class NativeBackend(Backend):
         self._images = Images(self._store)
         self._events = EventLog(self._store)
         self._containers = Containers(self._store, self._images, self._launcher, self._events)
+        self._output = Output(self._containers)
         self._inside = Inside(self._containers, trees)
         if self._launcher.rootless and not cgroups.layout().hierarchies:
             self.capabilities = self.capabilities - {Capability.PAUSE, Capability.LIMITS}
@@ -97,7 +98,7 @@ class NativeBackend(Backend):
 
     def close(self) -> None:
         """Let idle launchers go, and give up kept logs."""
-        self._containers.close()
+        self._containers.kept.close()
         if os.path.isdir(self._store.path("run")):
             self._launcher.retire()
 
@@ -169,7 +170,7 @@ class NativeBackend(Backend):
 
     def wait(self, ref: str, timeout: float | None = None, condition: str = "not-running") -> ContainerState | None:
         """Wait for a container's end or removal."""
-        return self._containers.wait(ref, timeout, condition)
+        return wait(self._containers, ref, timeout, condition)
 
     def exec(self, ref: str, spec: ExecSpec, stdio: Stdio = Stdio()) -> Process:
         """Run a command in a running container."""
@@ -201,21 +202,11 @@ class NativeBackend(Backend):
 
     def attach(self, ref: str, *, stdin: bool = True, logs: bool = False) -> Attachment:
         """Attach to a container's streams."""
-        id, log = self._containers.open_log(ref)
-        try:
-            self._containers.check_attachable(id)
-        except BaseException:
-            os.close(log)
-            raise
-        start = 0 if logs else os.fstat(log).st_size
-        follower = Follower(self._containers, id)
-        self._containers.keep_log(id, log)
-        return Attached(self._launcher.root_fd, self._containers.directory(id), log, follower.more, follower.close,
-                        gap=lambda cursor: self._containers.gap(id, cursor), stdin=stdin, start=start)
+        return self._output.attach(ref, stdin=stdin, logs=logs)
 
     def logs(self, ref: str, *, follow: bool = False, cursor: int = 0) -> Iterator[LogFrame]:
         """Yield a container's output."""
-        return self._containers.logs(ref, follow=follow, cursor=cursor)
+        return self._output.logs(ref, follow=follow, cursor=cursor)
 
     def events(self, *, since: int | None = None, follow: bool = True) -> Iterator[Event | None]:
         """Yield events."""

@@ -1,4 +1,4 @@
-"""The containers of one store: made, found, started, run, changed, removed."""
+"""The containers of one store: made, found, started, run, stopped, changed, removed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import errno
 import json
 import os
 import signal
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -21,11 +18,8 @@ from attrs import frozen
 
 from pycontainers._native._lib import lib as C
 from pycontainers.backend import ContainerRecord
-from pycontainers.backend import ContainerState
-from pycontainers.backend import LogFrame
 from pycontainers.backend import Removed
 from pycontainers.backend import RunResult
-from pycontainers.backend import Status
 from pycontainers.backend import Stdio
 from pycontainers.backends.native import cgroups
 from pycontainers.backends.native import control
@@ -39,9 +33,8 @@ from pycontainers.backends.native.launcher import Connection
 from pycontainers.backends.native.launcher import Gone
 from pycontainers.backends.native.launcher import Launcher
 from pycontainers.backends.native.launcher import Lost
+from pycontainers.backends.native.logs import KeptLogs
 from pycontainers.backends.native.logs import collect
-from pycontainers.backends.native.logs import follow_frames
-from pycontainers.backends.native.logs import read_frames
 from pycontainers.backends.native.record import Record
 from pycontainers.backends.native.record import boot_id
 from pycontainers.backends.native.record import decode_spec
@@ -73,7 +66,6 @@ from pycontainers.spec import ContainerUpdate
 from pycontainers.spec import ImageConfig
 from pycontainers.spec import parse_signal
 
-_KEPT_LOGS = 256
 _KEPT_CONFIGS = 1024
 #: Seconds to wait for whoever has a container's files in hand.
 _LOCK_PATIENCE = 10.0
@@ -101,9 +93,7 @@ class Containers:
         self.events = events
         #: cgroups of several stores stand side by side: ours begin so.
         self.tag = sha256(os.fsencode(store.root)).hexdigest()[:8]
-        #: Logs of auto-removed containers that this process started or attached to, readable after they are gone.
-        self._logs: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
+        self.kept = KeptLogs()
         #: By id, with the file's inode and time: a change replaces the file.
         self._configs: dict[str, tuple[tuple[int, int], Config]] = {}
         store.sweepers.append(self._sweep)
@@ -330,7 +320,8 @@ class Containers:
             if config.spec.auto_remove:
                 self._discard(id)
             raise start_error(answer, name)
-        self._keep_log(config, answer)
+        if config.spec.auto_remove:
+            self.kept.keep(id, answer.take_fd())
         answer.close()
 
     def _replan(self, config: Config, name: str) -> planning.Planned:
@@ -536,9 +527,9 @@ class Containers:
             pass
         finally:
             watch.close()
-        self._settle(id)
+        self.settle(id)
 
-    def _settle(self, id: str) -> None:
+    def settle(self, id: str) -> None:
         """Wait until an ended container's supervisor is gone (or its directory is): the next call finds it at rest."""
         deadline = time.monotonic() + 10
         pause = 0.0002
@@ -554,165 +545,6 @@ class Containers:
                 return
             time.sleep(pause)
             pause = min(pause * 2, 0.01)
-
-    def wait(self, ref: str, timeout: float | None, condition: str) -> ContainerState | None:
-        """Return the state once it is as asked; None when time is up."""
-        if condition not in ("not-running", "next-exit", "removed"):
-            raise InvalidSpec(f"wait: condition must be not-running, next-exit or removed: got {condition!r}")
-        id = self.find(ref)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if condition == "removed":
-            return self._wait_removed(id, deadline)
-        first: int | None = None
-        watch: control.Watch | None = None
-        last = Record()
-        try:
-            while True:
-                try:
-                    if watch is None:
-                        watch = control.Watch(self.launcher.root_fd, self.directory(id))
-                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                    record = watch.next(left)
-                    if record is None:
-                        return None
-                    last = record
-                except Gone:
-                    watch.close() if watch else None
-                    watch = None
-                    try:
-                        record, living = read_record(self.path(id))
-                    except FileNotFoundError:
-                        return self._last_state(id, last)
-                    if living and record.live:
-                        time.sleep(0.001)
-                        continue
-                    if condition == "next-exit" and first is None:
-                        if not self._wait_start(id, deadline):
-                            return None
-                        first = record.exits
-                        continue
-                    return state_of(record, False, 0, self.path(id))
-                if first is None:
-                    first = record.exits
-                if condition == "next-exit" and record.exits > first:
-                    return state_of(record, True, 0, self.path(id))
-                if not record.live:
-                    self._settle(id)
-                    return state_of(record, True, 0, self.path(id))
-        finally:
-            if watch is not None:
-                watch.close()
-
-    def _wait_start(self, id: str, deadline: float | None) -> bool:
-        """Wait for a start of a container at rest; False when time is up."""
-        for event in self.events.read(since=None, follow=True):
-            if event is not None and event.id == id and event.action in ("start", "destroy"):
-                return True
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-        return False
-
-    def _wait_removed(self, id: str, deadline: float | None) -> ContainerState | None:
-        record = Record()
-        for _ in self.events.read(since=None, follow=True):
-            try:
-                record, _living = read_record(self.path(id))
-            except FileNotFoundError:
-                return self._last_state(id, record)
-            if deadline is not None and time.monotonic() >= deadline:
-                return None
-        return None
-
-    def _last_state(self, id: str, record: Record) -> ContainerState:
-        """Return how a container ended that is gone: by its last record if that tells, else by its last event."""
-        if record.live or not record.exits:
-            code = self.events.last_exit(id)
-            record = evolve(record, exit_code=record.exit_code if code is None else code)
-        return state_of(evolve(record, status=C.PYC_STATUS_EXITED), False, 0, self.path(id))
-
-    # -- output ---------------------------------------------------------------------------------------------------------
-
-    def _keep_log(self, config: Config, answer: Answer) -> None:
-        if config.spec.auto_remove:
-            self._keep(config.id, answer.take_fd())
-
-    def check_attachable(self, id: str) -> None:
-        """Raise `InvalidState` for a container that has ended: one that runs, or was never started, can be attached to."""
-        try:
-            record, living = self.record(id)
-        except ContainerNotFound:
-            return
-        if (record.started or record.exits) and not (living and record.live):
-            raise InvalidState(f"container {id[:12]} is not running: start it, or read its logs")
-
-    def keep_log(self, id: str, log: int) -> None:
-        """Keep an auto-removed container's log readable for this process after it is gone; `log` stays the caller's."""
-        try:
-            if self.config(id).spec.auto_remove:
-                self._keep(id, os.dup(log))
-        except ContainerNotFound:
-            return
-
-    def _keep(self, id: str, fd: int) -> None:
-        if fd < 0:
-            return
-        with self._lock:
-            old = self._logs.pop(id, -1)
-            self._logs[id] = fd
-            if len(self._logs) > _KEPT_LOGS:
-                _, dropped = self._logs.popitem(last=False)
-                os.close(dropped)
-        if old >= 0:
-            os.close(old)
-
-    def open_log(self, ref: str) -> tuple[str, int]:
-        """Return a container's id and a descriptor of its log, which the caller closes; an auto-removed one's too."""
-        try:
-            id = self.find(ref)
-        except ContainerNotFound:
-            with self._lock:
-                for id, fd in self._logs.items():
-                    if id.startswith(ref) and len(ref) >= 12:
-                        return id, os.dup(fd)
-            raise
-        try:
-            # Made now if it is not there yet, so that its reader has it before the first byte.
-            return id, os.open(f"{self.path(id)}/log", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            raise ContainerNotFound(f"No such container: {ref}") from None
-        except OSError as error:
-            raise store_error(error, f"{self.path(id)}/log", "opening") from error
-
-    def logs(self, ref: str, *, follow: bool, cursor: int) -> Iterator[LogFrame]:
-        """Yield output after `cursor`."""
-        id, fd = self.open_log(ref)
-        return self._frames(id, fd, follow, cursor)
-
-    def _frames(self, id: str, fd: int, follow: bool, cursor: int) -> Iterator[LogFrame]:
-        follower = Follower(self, id)
-        try:
-            if not follow:
-                yield from read_frames(fd, cursor)
-                yield from self.gap(id, cursor)
-                return
-            yield from follow_frames(fd, cursor, follower.more)
-            yield from self.gap(id, cursor)
-        finally:
-            follower.close()
-            os.close(fd)
-
-    def gap(self, id: str, cursor: int) -> Iterator[LogFrame]:
-        """Yield the mark of what a full disk has cost at the output's end, if it has."""
-        record = self._last_record(id)
-        if record.log_lost:
-            text = f"\n[{record.log_lost} bytes of output were lost: the store's file system was full]\n"
-            yield LogFrame(stream=2, time=record.finished, data=text.encode(), cursor=max(cursor, record.log_end))
-
-    def _last_record(self, id: str) -> Record:
-        try:
-            return read_record(self.path(id))[0]
-        except FileNotFoundError:
-            return Record()
 
     # -- changing and removing ------------------------------------------------------------------------------------------
 
@@ -857,7 +689,7 @@ class Containers:
                     raise InUse(f"cannot remove container {name!r}: container is {state}: stop the container before removing "
                                 "or force remove")
                 self._kill(id)
-            self._settle(id)
+            self.settle(id)
             trashed = self.store.trash(self.directory(id))
             if trashed:
                 # First: on a full disk the database can't be written before there is room.
@@ -930,64 +762,8 @@ class Containers:
         # A supervisor that has told its last word may still be tidying: it is not in the way.
         self.remove_cgroups(sorted(there - live))
 
-    def close(self) -> None:
-        """Give up kept logs. Idempotent."""
-        with self._lock:
-            while self._logs:
-                os.close(self._logs.popitem()[1])
-
-
-class Follower:
-    """Waits for more of a container's output, from before its start until its end."""
-
-    def __init__(self, containers: Containers, id: str) -> None:
-        """Name the container."""
-        self._containers = containers
-        self._id = id
-        self._watch = control.Watch(containers.launcher.root_fd, containers.directory(id))
-        self._closed = threading.Event()
-
-    def more(self, cursor: int) -> bool:
-        """Block until there is output after `cursor`; False once there can be none, or after `close`."""
-        while not self._closed.is_set():
-            try:
-                record = self._watch.next(None, cursor)
-                return record is None or record.live
-            except Gone:
-                self._watch.close()
-            try:
-                record, living = read_record(self._containers.path(self._id))
-            except FileNotFoundError:
-                return False
-            if living and record.live:
-                time.sleep(0.001)
-            elif record.started or record.exits or not self._started():
-                return False
-            self._watch = control.Watch(self._containers.launcher.root_fd, self._containers.directory(self._id))
-        return False
-
-    def _started(self) -> bool:
-        """Wait for the first start; False once there can be none."""
-        for event in self._containers.events.read(since=None, follow=True):
-            if self._closed.is_set():
-                return False
-            try:
-                record, _ = read_record(self._containers.path(self._id))
-            except FileNotFoundError:
-                return False
-            if record.started or record.exits:
-                return True
-            del event
-        return False
-
-    def close(self) -> None:
-        """Have a thread inside `more` return. Idempotent."""
-        self._closed.set()
-        self._watch.close()
-
 
 _STATE_WORDS = {C.PYC_STATUS_PAUSED: "paused", C.PYC_STATUS_RESTARTING: "restarting"}
-_ = (Status, parse_record)
 
 
 def _kill_inside(id: str) -> None:

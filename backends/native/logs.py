@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from collections.abc import Iterator
 
@@ -48,3 +50,41 @@ def collect(fd: int) -> tuple[bytes, bytes]:
     for frame in read_frames(fd, 0):
         parts[frame.stream == 2].append(frame.data)
     return b"".join(parts[0]), b"".join(parts[1])
+
+
+class KeptLogs:
+    """Logs of auto-removed containers that this process started or attached to, readable after they are gone. Thread-safe."""
+
+    _MOST = 256
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._fds: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, id: str, fd: int) -> None:
+        """Take over a log's descriptor; the oldest goes when there are many."""
+        if fd < 0:
+            return
+        with self._lock:
+            dropped = [self._fds.pop(id, -1)]
+            self._fds[id] = fd
+            if len(self._fds) > self._MOST:
+                dropped.append(self._fds.popitem(last=False)[1])
+        for old in dropped:
+            if old >= 0:
+                os.close(old)
+
+    def find(self, ref: str) -> tuple[str, int] | None:
+        """Return the id, and a descriptor that the caller closes; None if there is no such log."""
+        with self._lock:
+            for id, fd in self._fds.items():
+                if len(ref) >= 12 and id.startswith(ref):
+                    return id, os.dup(fd)
+        return None
+
+    def close(self) -> None:
+        """Give them all up. Idempotent."""
+        with self._lock:
+            while self._fds:
+                os.close(self._fds.popitem()[1])
