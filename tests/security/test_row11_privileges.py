@@ -260,6 +260,26 @@ except Exception as error:
     assert found["run"] == found["exec"] == "made\nmade\nopened\n1\n"
 
 
+WATCHERS = ("for p in $(grep -ls pycontainers-su /proc/[0-9]*/comm | cut -d/ -f3); do "
+            "grep -E '^(CapPrm|CapBnd|Seccomp:)' /proc/$p/status; ls -l /proc/$p/fd | grep -o -e '-> .*'; done")
+
+
+@pytest.mark.skipif(cgroups.layout().unified < 0, reason="shown where both versions are: elsewhere all other tests show it")
+def test_what_watches_an_exec_without_version_2_has_no_more_than_the_container(rootfs: Path, tmp_path: Path) -> None:
+    """There a process among the container's own waits for the command: worth nothing to whoever may trace it."""
+    body = f"""
+for name, caps in (("plain", []), ("tracing", ["SYS_PTRACE"])):
+    with box("sleep", "60", cap_add=caps) as container:
+        found[name] = container.exec("sh", "-c", "sleep 0.2; " + {WATCHERS!r}).stdout
+"""
+    found = in_machine("umount /sys/fs/cgroup/unified", rootfs, tmp_path / "store", body)
+    for name, bits in (("plain", DEFAULT_CAPABILITIES), ("tracing", f"{int(DEFAULT_CAPABILITIES, 16) | 1 << 19:016x}")):
+        told = status(found[name])
+        assert told["CapPrm"] == told["CapBnd"] == bits, found
+        assert set(re.findall(r"-> (.*)", found[name])) <= {"/proc"}
+    assert status(found["tracing"])["Seccomp"] == "2"
+
+
 @pytest.mark.parametrize("rule", ["c 1:3", "x 1:3 rwm", "c 1:3 rwx", "b 1:3 rwm; a", "c -1:3 r", ""])
 def test_a_rule_for_devices_that_is_none_is_refused(box: type[Container], rule: str) -> None:
     with pytest.raises(InvalidSpec, match="device_cgroup_rules"):
