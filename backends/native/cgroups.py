@@ -173,7 +173,7 @@ def _layout() -> Layout:
 
 
 def found() -> tuple[str, tuple[str, ...]]:
-    """Return the version that there is for this process ("1", "hybrid", "2", "" for none), and the controllers; makes nothing."""
+    """Return the version there is for this process ("1", "hybrid", "2", "" for none) and the controllers; makes nothing."""
     kinds: dict[str, set[str]] = {"1": set(), "2": set()}
     unified = False
     for mount, kind, options in _mounts():

@@ -627,7 +627,7 @@ class Containers:
                 if slot < 0:
                     raise Unsupported(f"backend native lacks limits of {controller} here; see `pycontainers doctor`")
                 hierarchy = layout.hierarchies[slot]
-                name, text = planning.unified_file(file, value) if hierarchy.unified else (file, value)
+                name, text = planning.unified_file(file, value, spec.memory) if hierarchy.unified else (file, value)
                 directory = f"{hierarchy.path}/{self.tag}-{id}"
                 try:
                     if not os.path.isdir(directory):

@@ -251,7 +251,7 @@ class _Planner:
                 raise Unsupported(f"backend native lacks limits of {controller} here: no cgroup with that controller is "
                                   "this user's; see `pycontainers doctor`")
             if self.layout.hierarchies[slot].unified:
-                file, value = unified_file(file, value)
+                file, value = unified_file(file, value, self.spec.memory)
             b.op(C.PYC_OP_CGROUP_WRITE, C.PYC_OP_OPTIONAL if optional else 0, slot=slot, a=b.text(file), b=b.text(value))
         slot = self.layout.slot("devices")
         if slot < 0 and rules and self.layout.unified >= 0 and not self.context.rootless:
@@ -645,8 +645,10 @@ def limit_writes(spec: object) -> list[tuple[str, str, str, bool]]:
     return result
 
 
-def unified_file(file: str, value: str) -> tuple[str, str]:
-    """Return v2's file and value for v1's (Documentation/admin-guide/cgroup-v2.rst)."""
+def unified_file(file: str, value: str, memory: int | None) -> tuple[str, str]:
+    """Return v2's file and value for v1's (Documentation/admin-guide/cgroup-v2.rst); v2 counts swap without `memory`."""
+    if file == "memory.memsw.limit_in_bytes" and value != "-1":
+        value = str(max(0, int(value) - (memory or 0)))
     maximum = "max" if value == "-1" else value
     if file == "cpu.shares":
         # crun's and runc's conversion, from 2..262144 to 1..10000.
