@@ -224,15 +224,20 @@ hunt (double seconds)
 {
   struct timespec begin, now;
   int last = 1;
+  int ahead = 16;
 
   clock_gettime (CLOCK_MONOTONIC, &begin);
   do
     {
-      for (int pid = last + 1; pid < last + 16; pid++)
+      int first = last + 1;
+      /* Whoever lost its turn for a while looks further, or it would fall behind for good. */
+      ahead = ahead < 8192 ? ahead * 2 : 16;
+      for (int pid = first; pid < first + ahead; pid++)
         {
           if (pid == getpid () || (kill (pid, 0) && errno != EPERM))
             continue;
           last = pid;
+          ahead = 16;
           if (!is_wanted (pid))
             continue;
           seen++;

@@ -103,6 +103,10 @@ def test_the_racer_does_write_into_a_program_of_the_containers_own(box: type[Con
     """So that the two tests above can fail: the same racer, and a program that is not out of its reach."""
     with box("sleep", "60") as container:
         container.exec("cp", "/bin/busybox", "/tmp/sleep")
-        told, _ = attack(container, 2.0, "/tmp/sleep", "0.005", name="sleep")
+        # On a busy machine the racer may not have its turn while the program is running.
+        for _ in range(5):
+            told, _ = attack(container, 2.0, "/tmp/sleep", "0.005", name="sleep")
+            if "overwrote /tmp/sleep" in told:
+                break
         assert "overwrote /tmp/sleep" in told, told
         assert container.exec("head", "-c", "11", "/tmp/sleep").stdout == "#!/tmp/evil"
